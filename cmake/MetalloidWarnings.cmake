@@ -1,0 +1,10 @@
+# Warning and sanitizer flags that every target of our own uses.
+add_library(metalloid_flags INTERFACE)
+target_compile_options(metalloid_flags INTERFACE -Wall -Wextra -Wshadow -Wno-unknown-pragmas)
+if(METALLOID_WERROR)
+  target_compile_options(metalloid_flags INTERFACE -Werror)
+endif()
+if(METALLOID_SANITIZE)
+  target_compile_options(metalloid_flags INTERFACE -fsanitize=${METALLOID_SANITIZE} -fno-omit-frame-pointer -g)
+  target_link_options(metalloid_flags INTERFACE -fsanitize=${METALLOID_SANITIZE})
+endif()

@@ -1,12 +1,12 @@
 """What every built-in operation computes, in NumPy and float64.
 
-These are the oracles that the tests, the demo and the benchmarks compare with. Each function has the name and the
-arguments of its operation in `metalloid.ops`, less the command encoder and `out`, and takes anything that
-`numpy.asarray` takes, a `metalloid.Buffer` included. The results are float64 and never rounded to the storage type,
-except that `im2col_2d`, which only moves elements, keeps the type of its input.
+These are the oracles that the tests, the demo and the benchmarks compare with. Each function has the name and
+the arguments of its operation in `metalloid.ops`, less the command encoder and `out`, and takes anything that
+`numpy.asarray` takes, a `metalloid.Buffer` included. The results are float64 and never rounded to the storage
+type, except that `im2col_2d`, which only moves elements, keeps the type of its input.
 
 They are written to be read: no blocking, no clever use of memory. The gated delta rule takes `B*H*T*64` float64
-values of scratch.
+values of scratch, several times over.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def fused_head_norm_rope(
     half_rope_dim: int | None = None,
     eps: float = 1e-6,
 ) -> NDArray[np.float64]:
-    """RMS norm of every head, then a rotary embedding; x is `[tokens, heads, head_dim]` or `[heads, head_dim]`.
+    """RMS norm of every head, then a rotary embedding; x is `[tokens, heads, head_dim]` or one token of it.
 
-    With `cos` and `sin` the pairs are `(i, i + half_rope_dim)`; with `positions` they are `(i, i + head_dim/2)` and the
-    angle is `position / theta^(2i/head_dim) / freq_factors[i]`. Both have `half_rope_dim` pairs; every other element is
-    normalised and passed through.
+    With `cos` and `sin` the pairs are `(i, i + half_rope_dim)`; with `positions` they are `(i, i + head_dim/2)`
+    and the angle is `position / theta^(2i/head_dim) / freq_factors[i]`. Both have `half_rope_dim` pairs; every
+    other element is normalised and passed through.
     """
     _need((cos is None) == (sin is None), "cos and sin go together")
     _need((cos is None) != (positions is None), "give either cos and sin or positions")
@@ -103,8 +103,8 @@ def vision_2d_rope(
 ) -> NDArray[np.float64]:
     """Rotary embedding in two dimensions; x is `[seq, heads, head_dim]`.
 
-    The first half of each head turns by `pos_x`, the second by `pos_y`, each with pairs `(i, i + head_dim/4)` and
-    `angle = position * theta^(-2i/(head_dim/2))`.
+    The first half of each head turns by `pos_x`, the second by `pos_y`, each with pairs `(i, i + head_dim/4)`
+    and `angle = position * theta^(-2i/(head_dim/2))`.
     """
     y = _f64(x)
     half = y.shape[-1] // 2
@@ -124,7 +124,7 @@ def im2col_2d(pixels: ArrayLike, patch: int) -> NDArray:
     channels, height, width = pixels.shape
     _need(
         height % patch == 0 and width % patch == 0,
-        f"an image of {height}x{width} has no whole {patch}x{patch} tiles",
+        f"an image of {height}x{width} does not divide into {patch}x{patch} patches",
     )
     tiles = pixels.reshape(channels, height // patch, patch, width // patch, patch)
     return tiles.transpose(1, 3, 0, 2, 4).reshape(-1, channels * patch * patch)
@@ -141,13 +141,14 @@ def gated_delta_net_chunk_o(
 ) -> NDArray[np.float64]:
     """Output stage of the chunked gated delta rule, in chunks of 64 tokens.
 
-    q and k are `[B, T, Hg, K]`, v is `[B, T, H, V]`, state `[B, T/64, H, V, K]` and g, summed within each chunk,
-    `[B, T, H]`. Value head h uses key head `h / (H/Hg)`. For the rows of one chunk
+    q and k are `[B, T, Hg, K]`, v is `[B, T, H, V]`, state `[B, T/64, H, V, K]` and g, summed within each
+    chunk, `[B, T, H]`. Value head h uses key head `h / (H/Hg)`. For the rows of one chunk
 
-        o = (exp(g_i) * (q @ state^T) + round_bf16(A) @ v) * scale,   A[i, j] = (q_i . k_j) * exp(g_i - g_j), i >= j
+        A[i, j] = (q_i . k_j) * exp(g_i - g_j)  for i >= j, else 0
+        o[i]    = (exp(g_i) * (q_i @ state^T) + round_bf16(A)[i] @ v) * scale
 
-    where the rounding of A to bfloat16 is part of the definition, not an error: it is what feeds the matrix product.
-    `scale` is `K^-0.5` unless given.
+    where the rounding of A to bfloat16 is part of the definition, not an error: it is what feeds the matrix
+    product. `scale` is `K^-0.5` unless given.
     """
     q, k, v, state, g = (_f64(a) for a in (q, k, v, state, g))
     batch, tokens, key_heads, key_dim = q.shape

@@ -5,8 +5,8 @@ the arguments of its operation in `metalloid.ops`, less the command encoder and 
 `numpy.asarray` takes, a `metalloid.Buffer` included. The results are float64 and never rounded to the storage
 type, except that `im2col_2d`, which only moves elements, keeps the type of its input.
 
-They are written to be read: no blocking, no clever use of memory. The gated delta rule takes `B*H*T*64` float64
-values of scratch, several times over.
+They are written to be read: no blocking, no clever use of memory. The gated delta rule takes `B*H*T*64`
+float64 values of scratch, several times over.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def fused_head_norm_rope(
 ) -> NDArray[np.float64]:
     """RMS norm of every head, then a rotary embedding; x is `[tokens, heads, head_dim]` or one token of it.
 
-    With `cos` and `sin` the pairs are `(i, i + half_rope_dim)`; with `positions` they are `(i, i + head_dim/2)`
-    and the angle is `position / theta^(2i/head_dim) / freq_factors[i]`. Both have `half_rope_dim` pairs; every
-    other element is normalised and passed through.
+    With `cos` and `sin` the pairs are `(i, i + half_rope_dim)`; with `positions` they are
+    `(i, i + head_dim/2)` and the angle is `position / theta^(2i/head_dim) / freq_factors[i]`. Both have
+    `half_rope_dim` pairs; every other element is normalised and passed through.
     """
     _need((cos is None) == (sin is None), "cos and sin go together")
     _need((cos is None) != (positions is None), "give either cos and sin or positions")

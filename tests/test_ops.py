@@ -458,3 +458,31 @@ def test_special_values_propagate_as_in_the_oracle(dev, rng, case):
     with dev.commands() as cmd:
         out = case.encode(cmd, inputs)
     case.check(out, arrays)
+
+
+def test_gated_delta_never_evaluates_masked_differences(dev, rng):
+    """Decay so strong that exp(g_i - g_j) overflows above the diagonal must not show in the result."""
+    arrays = gated_delta_arrays(rng, 1, 128, 2, 4, 64, 64)
+    arrays["g"].reshape(2, 64, 4)[:, 30:] -= 300.0
+    inputs = {name: dev.array(a) for name, a in arrays.items()}
+    with dev.commands() as cmd:
+        o = ml.ops.gated_delta_net_chunk_o(cmd, **inputs)
+    assert np.isfinite(np.asarray(o)).all()
+    assert_close(o, reference.gated_delta_net_chunk_o(**arrays), gated_delta_error(**arrays))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gated_delta_keeps_what_is_not_finite_where_it_belongs(dev, rng, bad):
+    """One bad element of v reaches its own column, head and chunk, from its row on; no other."""
+    arrays = gated_delta_arrays(rng, 1, 192, 1, 2, 64, 32)
+    expected = reference.gated_delta_net_chunk_o(**arrays)
+    error = gated_delta_error(**arrays)
+    arrays["v"][0, 100, 1, 7] = bad
+    inputs = {name: dev.array(a) for name, a in arrays.items()}
+    with dev.commands() as cmd:
+        o = np.asarray(ml.ops.gated_delta_net_chunk_o(cmd, **inputs))
+    assert not np.isfinite(o[0, 100:128, 1, 7]).any()
+    # Rows 64 to 99 multiply it by a masked zero, or skip it: either is right.
+    affected = np.zeros(o.shape, bool)
+    affected[0, 64:128, 1, 7] = True
+    assert_close(np.where(affected, 0, o), np.where(affected, 0, expected), error)

@@ -1,4 +1,4 @@
-"""The accuracy that is promised for rotary angles: within 2^-23 * |angle| + 1e-6, up to position 1,000,000."""
+"""The promised accuracy of rotary angles: within 2^-23 * |angle| + 1e-6, up to position 1,000,000."""
 
 from __future__ import annotations
 

@@ -1,0 +1,70 @@
+"""`metalloid info`."""
+
+from __future__ import annotations
+
+import os
+
+import metalloid as ml
+from metalloid.cli import machine
+from rich.console import Console
+from rich.table import Table
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+VARIABLES = ("METALLOID_DEVICE", "METALLOID_LIBRARY", "METALLOID_SHADER_CXX")
+
+
+def size(count: int) -> str:
+    """A number of bytes for a reader: 1536 is '1.5 KiB'."""
+    power = min(max(count, 1).bit_length() - 1, 49) // 10
+    value = count / 1024**power
+    return f"{value:.3g} {UNITS[power]}" if value < 1000 else f"{value:.0f} {UNITS[power]}"
+
+
+def _grid(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    table.add_column(style="cyan", no_wrap=True, min_width=26)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _device(name: str, default: bool) -> Table:
+    device = ml.Device(name)
+    table = _grid(f"Device {name}" + (" (default)" if default else ""))
+    threads = " x ".join(str(n) for n in device.max_threads_per_threadgroup)
+    rows = {
+        "description": device.description,
+        "kernel variant": device.kernel_variant,
+        "shader compiler": device.shader_compiler,
+        "thread execution width": device.thread_execution_width,
+        "threads per threadgroup": f"{threads} at most",
+        "threadgroup memory": f"{size(device.max_threadgroup_memory_length)} at most",
+        "buffer length": f"{size(device.max_buffer_length)} at most",
+        "unified memory": "yes" if device.has_unified_memory else "no",
+        "memory in use": size(device.allocated_size),
+        "memory pooled for reuse": size(device.pooled_size),
+        "kernels": ", ".join(device.kernels()),
+    }
+    for key, value in rows.items():
+        table.add_row(key, str(value))
+    return table
+
+
+def show(console: Console) -> None:
+    table = _grid("Machine")
+    table.add_row("processor", f"{machine.cpu_model()}, {machine.cpu_count()} CPUs")
+    table.add_row("system", machine.system())
+    console.print(table, "")
+
+    default = ml.Device().name
+    for name in ml.devices():
+        console.print(_device(name, name == default), "")
+
+    table = _grid("Versions")
+    for name, version in machine.versions().items():
+        table.add_row(name, version or "[dim]not installed[/]")
+    console.print(table, "")
+
+    table = _grid("Environment")
+    for name in VARIABLES:
+        table.add_row(name, os.environ.get(name) or "[dim]not set[/]")
+    console.print(table)

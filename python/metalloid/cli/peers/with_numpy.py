@@ -1,0 +1,195 @@
+"""The operations in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from metalloid.cli.peers import CHUNK, EPS, THETA, Inputs, Run
+from ml_dtypes import bfloat16
+from numpy.typing import NDArray
+
+F32 = np.dtype(np.float32)
+
+
+class _Storage:
+    """Widens an input to float32 and narrows a result, into memory kept between runs if `reuse`."""
+
+    def __init__(self, like: NDArray, reuse: bool) -> None:
+        self.dtype = like.dtype
+        self.reuse = reuse
+        self.work = np.empty(like.shape, F32) if reuse else None
+        self.out = np.empty_like(like) if reuse and like.dtype != F32 else None
+
+    def widen(self, x: NDArray, into: NDArray | None = None) -> NDArray:
+        if x.dtype == F32:
+            return x
+        if into is None:
+            return x.astype(F32)
+        np.copyto(into, x)
+        return into
+
+    def narrow(self, y: NDArray) -> NDArray:
+        if self.dtype == F32:
+            return y
+        if self.out is None:
+            return y.astype(self.dtype)
+        np.copyto(self.out, y, casting="unsafe")
+        return self.out
+
+
+def _normalise(x: NDArray, weight: NDArray | None, out: NDArray | None) -> NDArray:
+    # einsum sums the squares without storing them.
+    mean = np.einsum("...i,...i->...", x, x) / x.shape[-1]
+    y = np.multiply(x, (1 / np.sqrt(mean + np.float32(EPS)))[..., None], out=out)
+    if weight is not None:
+        y *= weight
+    return y
+
+
+def rms_norm(inputs: Inputs, reuse: bool) -> Run:
+    x = inputs["x"]
+    storage = _Storage(x, reuse)
+    weight, scale = (
+        None if (a := inputs.get(name)) is None else a.astype(F32) if name == "weight" else a
+        for name in ("weight", "scale")
+    )
+    second = np.empty(x.shape, F32) if reuse and scale is not None and x.dtype != F32 else None
+
+    def run() -> NDArray:
+        y = _normalise(storage.widen(x, storage.work), weight, storage.work)
+        if scale is not None:
+            y *= storage.widen(scale, second)
+        return storage.narrow(y)
+
+    return run
+
+
+class _Rotation:
+    """Rotates pairs of views; works in place, and keeps its scratch if `reuse`."""
+
+    def __init__(self, shape: tuple[int, ...], reuse: bool) -> None:
+        self.scratch = (np.empty(shape, F32), np.empty(shape, F32)) if reuse else (None, None)
+
+    def __call__(
+        self, x0: NDArray, x1: NDArray, cos: NDArray, sin: NDArray, y0: NDArray, y1: NDArray
+    ) -> None:
+        a = np.multiply(x1, sin, out=self.scratch[0])
+        b = np.multiply(x0, sin, out=self.scratch[1])
+        np.multiply(x0, cos, out=y0)
+        y0 -= a
+        np.multiply(x1, cos, out=y1)
+        y1 += b
+
+
+def fused_head_norm_rope(inputs: Inputs, reuse: bool) -> Run:
+    x, positions = inputs["x"], inputs.get("positions")
+    weight = None if inputs.get("weight") is None else inputs["weight"].astype(F32)
+    half = x.shape[-1] // 2
+    storage = _Storage(x, reuse)
+    rotate = _Rotation((*x.shape[:-1], half), reuse)
+    if positions is not None:
+        theta = inputs.get("theta", THETA)
+        frequencies = (theta ** (-2 * np.arange(half) / x.shape[-1])).astype(F32)
+
+    def run() -> NDArray:
+        if positions is None:
+            cos, sin = inputs["cos"], inputs["sin"]
+        else:
+            angles = positions.astype(F32)[:, None] * frequencies
+            cos, sin = np.cos(angles), np.sin(angles)
+        y = _normalise(storage.widen(x, storage.work), weight, storage.work)
+        y0, y1 = y[..., :half], y[..., half:]
+        rotate(y0, y1, cos[:, None, :], sin[:, None, :], y0, y1)
+        return storage.narrow(y)
+
+    return run
+
+
+def vision_2d_rope(inputs: Inputs, reuse: bool) -> Run:
+    x = inputs["x"]
+    theta = inputs.get("theta", THETA)
+    half, quarter = x.shape[-1] // 2, x.shape[-1] // 4
+    frequencies = (theta ** (-2 * np.arange(quarter) / half)).astype(F32)
+    storage = _Storage(x, reuse)
+    rotate = _Rotation((*x.shape[:-1], quarter), reuse)
+    wide = np.empty(x.shape, F32) if reuse and x.dtype != F32 else None
+
+    def run() -> NDArray:
+        source = storage.widen(x, wide)
+        y = np.empty(x.shape, F32) if storage.work is None else storage.work
+        for start, positions in ((0, inputs["pos_x"]), (half, inputs["pos_y"])):
+            angles = positions.astype(F32)[:, None, None] * frequencies
+            first, second = slice(start, start + quarter), slice(start + quarter, start + half)
+            rotate(
+                source[..., first],
+                source[..., second],
+                np.cos(angles),
+                np.sin(angles),
+                y[..., first],
+                y[..., second],
+            )
+        return storage.narrow(y)
+
+    return run
+
+
+def im2col_2d(inputs: Inputs, reuse: bool) -> Run:
+    pixels, patch = inputs["pixels"], inputs["patch"]
+    channels, height, width = pixels.shape
+    tiles = pixels.reshape(channels, height // patch, patch, width // patch, patch).transpose(1, 3, 0, 2, 4)
+    out = np.empty(tiles.shape, pixels.dtype) if reuse else None
+
+    def run() -> NDArray:
+        if out is None:
+            return tiles.reshape(-1, channels * patch * patch)
+        np.copyto(out, tiles)
+        return out.reshape(-1, channels * patch * patch)
+
+    return run
+
+
+def gated_delta_net_chunk_o(inputs: Inputs, reuse: bool) -> Run:
+    # Given float32 once, outside the clock: NumPy has no matrix product of bfloat16.
+    q, k, v, state, g = (np.asarray(inputs[name], dtype=F32) for name in ("q", "k", "v", "state", "g"))
+    batch, tokens, key_heads, key_dim = q.shape
+    heads, value_dim = v.shape[2:]
+    group, chunks = heads // key_heads, tokens // CHUNK
+    causal = np.tri(CHUNK, dtype=bool)
+    scale = np.float32(key_dim**-0.5)
+    head_shape = (batch, chunks, heads, CHUNK)
+    a_out, inter_out, o_out = (
+        (np.empty((*head_shape, n), F32) for n in (CHUNK, value_dim, value_dim)) if reuse else (None,) * 3
+    )
+    scores_out = np.empty((batch, chunks, key_heads, CHUNK, CHUNK), F32) if reuse else None
+
+    def by_chunk(a: NDArray) -> NDArray:  # [B, T, heads, d] -> [B, chunks, heads, 64, d]
+        return a.reshape(batch, chunks, CHUNK, *a.shape[2:]).swapaxes(2, 3)
+
+    def run() -> NDArray:
+        qs, ks, vs = by_chunk(q), by_chunk(k), by_chunk(v)
+        gs = g.reshape(batch, chunks, CHUNK, heads).swapaxes(2, 3)
+        # The scores depend on the key head alone, so they are computed once for its group.
+        scores = np.matmul(qs, ks.swapaxes(-1, -2), out=scores_out)
+        decay = np.subtract(gs[..., :, None], gs[..., None, :], out=a_out)
+        decay[..., ~causal] = -np.inf
+        a = np.exp(decay, out=decay)
+        a *= np.repeat(scores, group, axis=2)
+        a = a.astype(bfloat16).astype(F32)
+        qs = np.repeat(qs, group, axis=2)
+        inter = np.matmul(qs, state.swapaxes(-1, -2), out=inter_out)
+        inter *= np.exp(gs)[..., None]
+        o = np.matmul(a, vs, out=o_out)
+        o += inter
+        o *= scale
+        return o.swapaxes(2, 3).reshape(batch, tokens, heads, value_dim)
+
+    return run
+
+
+OPERATIONS = {
+    "rms_norm": rms_norm,
+    "rms_norm_mul": rms_norm,
+    "fused_head_norm_rope": fused_head_norm_rope,
+    "vision_2d_rope": vision_2d_rope,
+    "im2col_2d": im2col_2d,
+    "gated_delta_net_chunk_o": gated_delta_net_chunk_o,
+}

@@ -1,0 +1,119 @@
+"""The picture that the demo writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from metalloid.cli.machine import short_type
+
+if TYPE_CHECKING:
+    from metalloid.cli.demo import Result
+
+INK, FAINT = "#1d2733", "#8a94a0"
+OURS, MEMCPY, NUMPY = "#d1495b", "#b9c0c8", "#30638e"
+
+
+def with_gaps(image: np.ndarray, patch: int, gap: int) -> np.ndarray:
+    """The picture with its patches moved apart on white."""
+    height, width, channels = image.shape
+    down, across = height // patch, width // patch
+    spread = np.ones((down, patch + gap, across, patch + gap, channels), np.float32)
+    spread[:, :patch, :, :patch] = image.reshape(down, patch, across, patch, channels)
+    return spread.reshape(down * (patch + gap), across * (patch + gap), channels)[:-gap, :-gap]
+
+
+def _show(axes, image: np.ndarray, title: str, note: str) -> None:
+    axes.imshow(image, interpolation="antialiased")
+    axes.set_axis_off()
+    axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=22)
+    axes.text(0, 1.012, note, transform=axes.transAxes, fontsize=9.5, color=FAINT, va="bottom")
+
+
+def _bars(axes, results: list[Result]) -> None:
+    rows = np.arange(len(results))
+    series = (
+        ("metalloid", OURS, [result.seconds for result in results]),
+        ("memcpy of the same bytes", MEMCPY, [result.memcpy_seconds for result in results]),
+        ("NumPy, float32", NUMPY, [result.numpy_seconds for result in results]),
+    )
+    thickness = 0.27
+    for i, (label, colour, times) in enumerate(series):
+        milliseconds = 1e3 * np.array(times)
+        bars = axes.barh(
+            rows + (i - 1) * thickness, milliseconds, thickness * 0.92, color=colour, label=label
+        )
+        axes.bar_label(
+            bars,
+            [f"{ms:.2f}" for ms in milliseconds],
+            padding=3,
+            fontsize=7.5,
+            color=INK if i == 0 else FAINT,
+        )
+    axes.set_yticks(
+        rows, [f"{result.step.name}  {short_type(result.step.dtype)}" for result in results], fontsize=9.5
+    )
+    axes.invert_yaxis()
+    axes.set_xscale("log")  # the delta rule takes tens of times as long as a patch unfolding
+    axes.xaxis.set_major_formatter("{x:g}")
+    low, high = axes.get_xlim()
+    axes.set_xlim(low / 1.2, high * 1.5)
+    axes.set_ylim(len(results) - 0.4, -0.6)
+    axes.set_xlabel("milliseconds, on a logarithmic scale", fontsize=9.5, color=FAINT)
+    axes.set_title("Time of each operation", loc="left", fontsize=13, fontweight="bold", color=INK, pad=22)
+    axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 0.998),
+        ncols=3,
+        frameon=False,
+        fontsize=9.5,
+        borderpad=0,
+        handlelength=1,
+    )
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(axis="y", length=0, colors=INK)
+    axes.tick_params(axis="x", which="both", colors=FAINT, labelsize=9)
+    axes.grid(axis="x", color="#e6e9ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def formats() -> set[str]:
+    """The endings that a picture's name may have."""
+    return set(FigureCanvasAgg.get_supported_filetypes())
+
+
+def draw(
+    path: Path,
+    photograph: np.ndarray,
+    reassembled: np.ndarray,
+    normed: np.ndarray,
+    patch: int,
+    results: list[Result],
+) -> None:
+    """Writes the picture: the photograph, its patches, the normalised patches, and the times."""
+    height, width, _ = photograph.shape
+    count = (height // patch) * (width // patch)
+    figure = Figure(figsize=(15, 11.5), dpi=120, facecolor="white")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.0))
+    axes = top.subplots(
+        1, 3, gridspec_kw={"left": 0.03, "right": 0.97, "top": 0.87, "bottom": 0.02, "wspace": 0.06}
+    )
+    _show(axes[0], photograph, "The photograph", f"{width} x {height} pixels")
+    _show(
+        axes[1],
+        with_gaps(reassembled, patch, 3),
+        "Unfolded into patches",
+        f"{count} rows of im2col_2d, {patch} x {patch} each, put back in place",
+    )
+    _show(
+        axes[2], with_gaps(normed, patch, 3), "After RMS norm", "every patch scaled to the same mean square"
+    )
+    chart = bottom.subplots(1, 1, gridspec_kw={"left": 0.2, "right": 0.97, "top": 0.88, "bottom": 0.08})
+    _bars(chart, results)
+    figure.savefig(path)

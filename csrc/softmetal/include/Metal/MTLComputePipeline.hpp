@@ -1,0 +1,43 @@
+#pragma once
+
+#include "MTLResource.hpp"
+#include "MTLTypes.hpp"
+
+namespace MTL {
+
+class Device;
+class Function;
+
+class ComputePipelineReflection : public NS::Referencing<ComputePipelineReflection> {
+ public:
+  NS::Array* arguments() const;
+  NS::Array* bindings() const;
+};
+
+class ComputePipelineDescriptor : public NS::Copying<ComputePipelineDescriptor> {
+ public:
+  static ComputePipelineDescriptor* alloc();
+  Function* computeFunction() const;
+  ComputePipelineDescriptor* init();
+  NS::String* label() const;
+  NS::UInteger maxTotalThreadsPerThreadgroup() const;
+  void reset();
+  void setComputeFunction(const MTL::Function* computeFunction);
+  void setLabel(const NS::String* label);
+  void setMaxTotalThreadsPerThreadgroup(NS::UInteger maxTotalThreadsPerThreadgroup);
+  void setThreadGroupSizeIsMultipleOfThreadExecutionWidth(
+      bool threadGroupSizeIsMultipleOfThreadExecutionWidth);
+  bool threadGroupSizeIsMultipleOfThreadExecutionWidth() const;
+};
+
+class ComputePipelineState : public NS::Referencing<ComputePipelineState, Allocation> {
+ public:
+  Device* device() const;
+  NS::String* label() const;
+  NS::UInteger maxTotalThreadsPerThreadgroup() const;
+  ComputePipelineReflection* reflection() const;
+  NS::UInteger staticThreadgroupMemoryLength() const;
+  NS::UInteger threadExecutionWidth() const;
+};
+
+}  // namespace MTL

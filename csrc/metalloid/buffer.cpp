@@ -1,0 +1,100 @@
+#include "metalloid/buffer.h"
+
+#include <algorithm>
+
+#include "metalloid/device.h"
+
+namespace metalloid {
+
+uint64_t byte_count(const char* operation, const Shape& shape, DType dtype) {
+  uint64_t bytes = 0;
+  if (!shape.product(size_of(dtype), bytes)) {
+    throw ValidationError(
+        text(operation, ": shape ", shape, " of ", dtype, " has 2^63 bytes or more, needs fewer"));
+  }
+  return bytes;
+}
+
+Buffer::Buffer(StorageRef storage, uint64_t offset, const Shape& shape, DType dtype)
+    : storage_(std::move(storage)),
+      offset_(offset),
+      size_(byte_count("Buffer", shape, dtype) / size_of(dtype)),
+      shape_(shape),
+      dtype_(dtype) {}
+
+void Buffer::wait() const {
+  uint64_t serial = storage_->last_use.load(std::memory_order_acquire);
+  if (serial == 0) return;
+  device().wait(serial);
+  std::string failure = device().timeline().failure(serial);
+  if (failure.empty()) return;
+  // Said once; after that the memory may be used again.
+  if (storage_->last_use.compare_exchange_strong(serial, 0)) {
+    throw DeviceError("Buffer: the work that uses it failed: " + failure);
+  }
+}
+
+Buffer Buffer::index(int64_t i) const {
+  if (shape_.rank() == 0) throw ValidationError("Buffer: index into shape [], needs at least one axis");
+  int64_t length = static_cast<int64_t>(shape_[0]);
+  if (i < -length || i >= length) {
+    throw ValidationError(text("Buffer: index ", i, " is outside a leading axis of ", length));
+  }
+  Buffer row = slice(static_cast<uint64_t>(i < 0 ? i + length : i), 1);
+  return row.reshape(Shape(std::span(shape_.begin() + 1, shape_.end())));
+}
+
+Buffer Buffer::slice(uint64_t begin, uint64_t count) const {
+  if (shape_.rank() == 0) throw ValidationError("Buffer: slice of shape [], needs at least one axis");
+  if (begin > shape_[0] || count > shape_[0] - begin) {
+    throw ValidationError(text("Buffer: slice [", begin, ", ", begin, " + ", count,
+                               ") is outside a leading axis of ", shape_[0]));
+  }
+  uint64_t row = shape_[0] ? nbytes() / shape_[0] : 0;
+  Shape shape = shape_;
+  shape[0] = count;
+  return Buffer(storage_, offset_ + begin * row, shape, dtype_);
+}
+
+Buffer Buffer::reshape(const Shape& shape) const {
+  Buffer result(storage_, offset_, shape, dtype_);
+  if (result.size() != size_) {
+    throw ValidationError(
+        text("Buffer.reshape: shape ", shape, " has ", result.size(), " elements, needs ", size_));
+  }
+  return result;
+}
+
+Buffer Buffer::view(DType dtype) const {
+  uint64_t from = size_of(dtype_);
+  uint64_t to = size_of(dtype);
+  Shape shape = shape_;
+  if (from != to) {
+    if (shape.rank() == 0) {
+      throw ValidationError(
+          text("Buffer.view: ", dtype_, " to ", dtype, " changes the element size, needs at least one axis"));
+    }
+    uint64_t bytes = shape.last() * from;
+    if (bytes % to != 0) {
+      throw ValidationError(text("Buffer.view: the last axis has ", bytes, " bytes, needs a multiple of ", to,
+                                 " (", dtype, ")"));
+    }
+    shape[shape.rank() - 1] = bytes / to;
+  }
+  if (offset_ % to != 0) {
+    throw ValidationError(
+        text("Buffer.view: offset is ", offset_, " bytes, needs a multiple of ", to, " (", dtype, ")"));
+  }
+  return Buffer(storage_, offset_, shape, dtype);
+}
+
+Overlap overlap(const Buffer& a, const Buffer& b) {
+  // By address, because two storages can share memory that was wrapped twice.
+  auto a_begin = reinterpret_cast<uintptr_t>(a.address());
+  auto b_begin = reinterpret_cast<uintptr_t>(b.address());
+  if (a_begin == b_begin && a.nbytes() == b.nbytes()) return Overlap::same;
+  bool apart = a_begin + a.nbytes() <= b_begin || b_begin + b.nbytes() <= a_begin;
+  return apart ? Overlap::none : Overlap::partial;
+}
+
+}  // namespace metalloid

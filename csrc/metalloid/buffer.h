@@ -1,0 +1,57 @@
+// Typed memory shared by the host and a device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "metalloid/dtype.h"
+#include "metalloid/shape.h"
+#include "metalloid/storage.h"
+
+namespace metalloid {
+
+class Device;
+
+// A value: copies and views share the memory. Always contiguous, row-major, innermost axis last.
+class Buffer {
+ public:
+  Buffer(StorageRef storage, uint64_t offset, const Shape& shape, DType dtype);
+
+  Device& device() const { return *storage_->device; }
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  uint64_t size() const { return size_; }
+  uint64_t nbytes() const { return size_ * size_of(dtype_); }
+  uint64_t offset() const { return offset_; }  // bytes into the allocation
+  bool readonly() const { return storage_->readonly; }
+  Storage* storage() const { return storage_.get(); }
+  std::byte* address() const { return storage_->contents + offset_; }
+
+  // Waits for the committed work that uses the memory; what uncommitted encoders hold does not count.
+  // Throws DeviceError, once, if the last of that work failed.
+  void wait() const;
+
+  // Views. All throw ValidationError.
+  Buffer index(int64_t i) const;                       // buf[i]; a negative i counts from the end
+  Buffer slice(uint64_t begin, uint64_t count) const;  // of the leading axis
+  Buffer reshape(const Shape& shape) const;
+  Buffer view(DType dtype) const;  // the same bytes; the last axis takes up the change of size
+  Buffer flatten() const { return reshape({size_}); }
+
+ private:
+  StorageRef storage_;
+  uint64_t offset_;
+  uint64_t size_;
+  Shape shape_;
+  DType dtype_;
+};
+
+// How two buffers lie in memory.
+enum class Overlap { none, same, partial };
+Overlap overlap(const Buffer& a, const Buffer& b);
+
+// The bytes that `shape` takes. Throws ValidationError, naming `operation`, if they do not fit 63 bits.
+uint64_t byte_count(const char* operation, const Shape& shape, DType dtype);
+
+}  // namespace metalloid

@@ -1,0 +1,190 @@
+#include "metalloid/device.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace metalloid {
+
+namespace {
+
+// Metal's default number of command buffers per queue, and how many of them may wait to be committed.
+constexpr uint32_t kCommandBuffers = 64;
+constexpr uint32_t kOpenCommandBuffers = 48;
+
+// Software devices are called "softmetal <name>"; the rest is Metal proper.
+std::string short_name(const std::string& description) {
+  constexpr std::string_view prefix = "softmetal ";
+  return description.starts_with(prefix) ? description.substr(prefix.size()) : "metal";
+}
+
+struct Registry {
+  std::mutex mutex;
+  std::vector<Device*> devices;
+};
+
+Registry& registry() {
+  static auto* registry = new Registry;  // outlives static destructors, like the devices
+  return *registry;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
+  return all.empty() ? "none" : all;
+}
+
+}  // namespace
+
+std::vector<std::string> Device::names() {
+  AutoreleaseScope scope;
+  std::vector<std::string> names;
+  auto all = NS::TransferPtr(MTL::CopyAllDevices());
+  for (NS::UInteger i = 0; all && i < all->count(); ++i) {
+    std::string name = short_name(to_string(all->object<MTL::Device>(i)->name()));
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  return names;
+}
+
+Device& Device::open(std::string_view name) {
+  AutoreleaseScope scope;
+  std::string wanted(name);
+  if (const char* chosen = std::getenv("METALLOID_DEVICE"); wanted.empty() && chosen) wanted = chosen;
+
+  NS::SharedPtr<MTL::Device> metal;
+  if (wanted.empty()) {
+    metal = NS::TransferPtr(MTL::CreateSystemDefaultDevice());
+    if (!metal) throw DeviceError("Device: the system has no Metal device");
+    wanted = short_name(to_string(metal->name()));
+  }
+
+  std::lock_guard lock(registry().mutex);
+  for (Device* device : registry().devices) {
+    if (device->name() == wanted) return *device;
+  }
+  if (!metal) {
+    auto all = NS::TransferPtr(MTL::CopyAllDevices());
+    for (NS::UInteger i = 0; all && i < all->count() && !metal; ++i) {
+      auto* candidate = all->object<MTL::Device>(i);
+      if (short_name(to_string(candidate->name())) == wanted) metal = NS::RetainPtr(candidate);
+    }
+  }
+  if (!metal) {
+    throw DeviceError(text("Device: there is no device \"", wanted, "\", needs one of: ", joined(names())));
+  }
+  registry().devices.push_back(new Device(wanted, std::move(metal)));
+  return *registry().devices.back();
+}
+
+void Device::finish_all(std::chrono::milliseconds limit) {
+  std::vector<Device*> devices;
+  {
+    std::lock_guard lock(registry().mutex);
+    devices = registry().devices;
+  }
+  auto deadline = std::chrono::steady_clock::now() + limit;
+  for (Device* device : devices) device->timeline_.wait(device->timeline_.last_committed(), deadline);
+}
+
+Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
+    : name_(std::move(name)),
+      metal_(std::move(metal)),
+      description_(to_string(metal_->name())),
+      queue_(NS::TransferPtr(metal_->newCommandQueue(kCommandBuffers))),
+      timeline_(metal_.get()),
+      pool_(this, metal_.get(), &timeline_),
+      pipelines_(new std::atomic<const Pipeline*>[Kernel::count()]()) {
+  if (!queue_) throw DeviceError("Device: Metal gave no command queue");
+}
+
+std::array<uint64_t, 3> Device::max_threads_per_threadgroup() const {
+  MTL::Size size = metal_->maxThreadsPerThreadgroup();
+  return {size.width, size.height, size.depth};
+}
+
+uint32_t Device::thread_execution_width() {
+  // Metal tells it per pipeline; any of ours will do.
+  std::vector<std::string> kernels = library().kernels();
+  if (kernels.empty()) throw DeviceError("Device: the library of built-in kernels is empty");
+  return library().pipeline(kernels.front()).execution_width;
+}
+
+std::string Device::kernel_variant() {
+  std::string label = library().label();
+  return label.substr(0, label.find("; "));
+}
+
+std::string Device::shader_compiler() {
+  std::string label = library().label();
+  size_t separator = label.find("; ");
+  return separator == std::string::npos ? "" : label.substr(separator + 2);
+}
+
+Buffer Device::empty(const Shape& shape, DType dtype, const char* operation) {
+  uint64_t bytes = byte_count(operation, shape, dtype);
+  if (bytes > max_buffer_length()) {
+    throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
+                               " bytes, needs at most ", max_buffer_length(), " (max_buffer_length)"));
+  }
+  return Buffer(pool_.allocate(bytes), 0, shape, dtype);
+}
+
+Buffer Device::zeros(const Shape& shape, DType dtype) {
+  Buffer buffer = empty(shape, dtype, "Device.zeros");
+  if (buffer.nbytes()) std::memset(buffer.address(), 0, buffer.nbytes());
+  return buffer;
+}
+
+Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonly,
+                    void (*release_owner)(void*), void* owner) {
+  uint64_t bytes = byte_count("Device.wrap", shape, dtype);
+  uint64_t page = page_size();
+  if (uint64_t past = reinterpret_cast<uintptr_t>(address) % page; past != 0) {
+    throw ValidationError(text("Device.wrap: the data starts ", past,
+                               " bytes into a page, needs an address that ", "is a multiple of ", page,
+                               " (mmap.PAGESIZE); Device.array() copies"));
+  }
+  if (bytes == 0) {
+    throw ValidationError("Device.wrap: the data has 0 bytes, needs at least one; use Device.empty()");
+  }
+  if (bytes > max_buffer_length()) {
+    throw ValidationError(text("Device.wrap: the data has ", bytes, " bytes, needs at most ",
+                               max_buffer_length(), " (max_buffer_length)"));
+  }
+  return Buffer(pool_.adopt(address, bytes, readonly, release_owner, owner), 0, shape, dtype);
+}
+
+Library& Device::library() {
+  std::lock_guard lock(library_mutex_);
+  if (!library_) library_ = std::make_unique<Library>(metal_.get(), library_path());
+  return *library_;
+}
+
+const Pipeline& Device::find_pipeline(const Kernel& kernel) {
+  const Pipeline& pipeline = library().pipeline(kernel.name());
+  pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
+  return pipeline;
+}
+
+bool Device::wait(uint64_t serial, const Deadline& deadline) {
+  if (!timeline_.wait(serial, deadline)) return false;
+  pool_.collect();
+  return true;
+}
+
+NS::SharedPtr<MTL::CommandBuffer> Device::begin_command_buffer() {
+  if (open_command_buffers_.fetch_add(1, std::memory_order_relaxed) >= kOpenCommandBuffers) {
+    end_command_buffer();
+    throw Error(text("Device.commands: ", kOpenCommandBuffers,
+                     " encoders have work that is not committed, needs fewer; commit or drop some"));
+  }
+  AutoreleaseScope scope;
+  auto buffer = NS::RetainPtr(queue_->commandBufferWithUnretainedReferences());
+  if (!buffer) {
+    end_command_buffer();
+    throw DeviceError("Device.commands: Metal gave no command buffer");
+  }
+  return buffer;
+}
+
+}  // namespace metalloid

@@ -1,0 +1,87 @@
+// A GPU, or what stands in for one.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "metalloid/buffer.h"
+#include "metalloid/library.h"
+#include "metalloid/storage.h"
+#include "metalloid/timeline.h"
+
+namespace metalloid {
+
+// There is one object per device, made when it is first opened and never destroyed, so buffers,
+// encoders and threads may all keep a reference. Everything here is safe to call from any thread.
+class Device {
+ public:
+  // The names that open() takes.
+  static std::vector<std::string> names();
+  // `name` empty: what METALLOID_DEVICE says, else the system's default device. Throws DeviceError.
+  static Device& open(std::string_view name = {});
+  // Waits, for a bounded time, until every device that was opened is idle.
+  static void finish_all(std::chrono::milliseconds limit);
+
+  Device(const Device&) = delete;
+  Device& operator=(const Device&) = delete;
+
+  const std::string& name() const { return name_; }
+  const std::string& description() const { return description_; }
+  uint64_t max_buffer_length() const { return metal_->maxBufferLength(); }
+  uint64_t max_threadgroup_memory_length() const { return metal_->maxThreadgroupMemoryLength(); }
+  std::array<uint64_t, 3> max_threads_per_threadgroup() const;
+  uint32_t thread_execution_width();
+  bool has_unified_memory() const { return metal_->hasUnifiedMemory(); }
+  // The built-in library's label: "<variant>; <compiler>" where the library says so.
+  std::string kernel_variant();
+  std::string shader_compiler();
+
+  // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
+  Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty");
+  Buffer zeros(const Shape& shape, DType dtype);
+  Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
+              void* owner);
+  uint64_t allocated_size() const { return pool_.used_bytes(); }
+  uint64_t pooled_size() const { return pool_.cached_bytes(); }
+  void empty_cache() { pool_.empty_cache(); }
+
+  Library& library();
+  const Pipeline& pipeline(const Kernel& kernel) {
+    const Pipeline* pipeline = pipelines_[kernel.slot()].load(std::memory_order_acquire);
+    return pipeline ? *pipeline : find_pipeline(kernel);
+  }
+
+  // Waits for everything committed so far.
+  void synchronize() { wait(timeline_.last_committed()); }
+  bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
+  Timeline& timeline() { return timeline_; }
+  const Timeline& timeline() const { return timeline_; }
+  MTL::Device* metal() const { return metal_.get(); }
+
+  // A command buffer that retains nothing. Metal blocks when too many are open, so that is an Error here;
+  // each needs one end_command_buffer() when it is committed or dropped.
+  NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer();
+  void end_command_buffer() { open_command_buffers_.fetch_sub(1, std::memory_order_relaxed); }
+
+ private:
+  Device(std::string name, NS::SharedPtr<MTL::Device> metal);
+  const Pipeline& find_pipeline(const Kernel& kernel);
+
+  const std::string name_;
+  const NS::SharedPtr<MTL::Device> metal_;
+  const std::string description_;
+  NS::SharedPtr<MTL::CommandQueue> queue_;
+  Timeline timeline_;
+  StoragePool pool_;
+  std::atomic<uint32_t> open_command_buffers_{0};
+  std::mutex library_mutex_;
+  std::unique_ptr<Library> library_;
+  std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;
+};
+
+}  // namespace metalloid

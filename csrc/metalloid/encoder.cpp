@@ -1,0 +1,222 @@
+#include "metalloid/encoder.h"
+
+#include <algorithm>
+
+namespace metalloid {
+
+namespace {
+
+std::atomic<uint64_t> encoder_ids{0};
+
+}  // namespace
+
+// Taken for the length of a call. Not a lock: an encoder shared by two threads is a mistake, and waiting
+// would hide it.
+class CommandEncoder::Turn {
+ public:
+  explicit Turn(CommandEncoder& encoder) : busy_(encoder.busy_) {
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      throw Error("CommandEncoder: used by two threads at once, needs one encoder for each thread");
+    }
+  }
+  ~Turn() { busy_.store(false, std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
+std::string_view name_of(CommandEncoder::Status status) {
+  constexpr std::string_view names[] = {"encoding", "committed", "completed", "error", "discarded"};
+  return names[static_cast<size_t>(status)];
+}
+
+CommandEncoder::CommandEncoder(Device& device, std::string label, bool concurrent)
+    : device_(device),
+      label_(std::move(label)),
+      concurrent_(concurrent),
+      id_(encoder_ids.fetch_add(1, std::memory_order_relaxed) + 1) {}
+
+CommandEncoder::~CommandEncoder() {
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
+  if (encoder_) encoder_->endEncoding();
+  close(Status::discarded);
+}
+
+CommandEncoder::Status CommandEncoder::status() const {
+  Status status = status_.load(std::memory_order_acquire);
+  if (status != Status::committed || !device_.timeline().reached(serial_)) return status;
+  return device_.timeline().failure(serial_).empty() ? Status::completed : Status::error;
+}
+
+std::optional<double> CommandEncoder::gpu_time() const {
+  if (status() != Status::completed) return std::nullopt;
+  if (!command_buffer_) return 0.0;
+  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
+  command_buffer_->waitUntilCompleted();
+  return command_buffer_->GPUEndTime() - command_buffer_->GPUStartTime();
+}
+
+void CommandEncoder::check_encoding(const char* operation) const {
+  Status status = status_.load(std::memory_order_acquire);
+  if (status == Status::encoding) return;
+  throw Error(text(operation, ": the encoder is ",
+                   name_of(status == Status::committed ? this->status() : status),
+                   ", needs one that is still encoding; Device.commands() makes one"));
+}
+
+void CommandEncoder::begin() {
+  AutoreleaseScope scope;
+  held_.reserve(16);
+  command_buffer_ = device_.begin_command_buffer();
+  if (!label_.empty()) command_buffer_->setLabel(ns_string(label_).get());
+  encoder_ = command_buffer_->computeCommandEncoder(concurrent_ ? MTL::DispatchTypeConcurrent
+                                                                : MTL::DispatchTypeSerial);
+  if (!encoder_) {
+    command_buffer_.reset();
+    device_.end_command_buffer();
+    throw DeviceError("Device.commands: Metal gave no compute encoder");
+  }
+  encoder_->retain();
+}
+
+void CommandEncoder::hold(Storage* storage) {
+  if (storage->last_encoder.load(std::memory_order_relaxed) == id_) return;
+  held_.emplace_back(storage);
+  storage->last_encoder.store(id_, std::memory_order_relaxed);
+}
+
+void CommandEncoder::dispatch(const Pipeline& pipeline, std::initializer_list<Argument> arguments,
+                              Extent threadgroups, Extent threads) {
+  Turn turn(*this);
+  check_encoding(pipeline.name.c_str());
+  if (!encoder_) begin();
+  // First, because it may run out of memory.
+  for (const Argument& argument : arguments) {
+    if (argument.kind == Argument::Kind::buffer) hold(static_cast<const Buffer*>(argument.object)->storage());
+  }
+  if (pipeline_ != &pipeline) {
+    encoder_->setComputePipelineState(pipeline.state.get());
+    pipeline_ = &pipeline;
+  }
+  for (const Argument& argument : arguments) {
+    uint8_t index = argument.index;
+    switch (argument.kind) {
+      case Argument::Kind::buffer: {
+        const auto& buffer = *static_cast<const Buffer*>(argument.object);
+        const MTL::Buffer* metal = buffer.storage()->buffer.get();
+        // An empty view may start where its allocation ends.
+        uint64_t offset = argument.length ? buffer.offset() : 0;
+        Bound& bound = bound_[index];
+        if (bound.buffer != metal) {
+          encoder_->setBuffer(metal, offset, index);
+        } else if (bound.offset != offset) {
+          encoder_->setBufferOffset(offset, index);
+        }
+        bound = {metal, offset};
+        break;
+      }
+      case Argument::Kind::bytes:
+        encoder_->setBytes(argument.object, argument.length, index);
+        bound_[index] = {};
+        break;
+      case Argument::Kind::threadgroup_memory:
+        if (memory_[index] != argument.length) {
+          encoder_->setThreadgroupMemoryLength(argument.length, index);
+          memory_[index] = argument.length;
+        }
+        break;
+    }
+  }
+  encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
+                                 MTL::Size(threads.x, threads.y, threads.z));
+  ++dispatches_;
+}
+
+void CommandEncoder::barrier() {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.barrier");
+  if (encoder_) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
+  ++barriers_;
+}
+
+void CommandEncoder::close(Status status) {
+  if (encoder_) {
+    encoder_->release();
+    encoder_ = nullptr;
+    if (status == Status::discarded) command_buffer_.reset();
+    device_.end_command_buffer();
+  }
+  held_.clear();
+  status_.store(status, std::memory_order_release);
+}
+
+void CommandEncoder::commit() {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.commit");
+  if (encoder_) {
+    AutoreleaseScope scope;
+    encoder_->endEncoding();
+    serial_ = device_.timeline().commit(command_buffer_, held_);
+  }
+  // The serial in the storages protects them now.
+  close(Status::committed);
+}
+
+void CommandEncoder::discard() {
+  Turn turn(*this);
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
+  if (encoder_) encoder_->endEncoding();
+  close(Status::discarded);
+}
+
+void CommandEncoder::wait(std::optional<double> timeout) {
+  Status status = status_.load(std::memory_order_acquire);
+  if (status != Status::committed) {
+    throw Error(
+        text("CommandEncoder.wait: the encoder is ", name_of(status), ", needs one that is committed"));
+  }
+  Deadline deadline;
+  if (timeout) {
+    if (!(*timeout >= 0)) {
+      throw ValidationError(text("CommandEncoder.wait: timeout is ", *timeout, " seconds, needs 0 or more"));
+    }
+    // Longer than a year is for ever, and would overflow the clock.
+    if (*timeout < 3e7) {
+      deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                                        std::chrono::duration<double>(*timeout));
+    }
+  }
+  uint64_t serial = serial_.load(std::memory_order_acquire);
+  if (!device_.wait(serial, deadline)) {
+    throw DeviceError(text("CommandEncoder.wait: not completed within ", *timeout, " seconds"));
+  }
+  std::string failure = device_.timeline().failure(serial);
+  if (!failure.empty()) {
+    throw DeviceError(text("CommandEncoder.wait: ", label_.empty() ? "the command buffer" : label_,
+                           " ended in an error: ", failure));
+  }
+}
+
+uint32_t cooperative_threads(const Pipeline& pipeline, uint64_t work, uint64_t per_thread) {
+  uint64_t width = pipeline.execution_width;
+  if (width == 1) return 1;
+  uint64_t threads = (work / per_thread + (work % per_thread != 0) + width - 1) / width * width;
+  uint64_t most = pipeline.max_threads / width * width;
+  return static_cast<uint32_t>(std::clamp(threads, width, std::max(most, width)));
+}
+
+uint32_t cooperative_simdgroups(const Pipeline& pipeline, uint64_t work, uint32_t at_most,
+                                uint64_t memory_each, uint64_t memory_shared) {
+  uint64_t limit = pipeline.threadgroup_memory_limit;
+  uint64_t fixed = pipeline.static_memory + memory_shared;
+  if (fixed > limit) return 0;
+  uint64_t groups = std::min<uint64_t>(work, at_most);
+  if (memory_each) groups = std::min(groups, (limit - fixed) / memory_each);
+  uint64_t width = pipeline.execution_width;
+  uint64_t threads_allow = width == 1 ? 1 : std::max<uint64_t>(pipeline.max_threads / width, 1);
+  return static_cast<uint32_t>(std::min(groups, threads_allow));
+}
+
+}  // namespace metalloid

@@ -1,0 +1,65 @@
+// What the library throws. Python has a class of the same name for each.
+#pragma once
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace metalloid {
+
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// An argument that breaks a precondition. Nothing has been encoded and no buffer touched.
+class ValidationError : public Error {
+ public:
+  using Error::Error;
+};
+
+// A shader that does not compile; log() is what the compiler said.
+class CompileError : public Error {
+ public:
+  CompileError(const std::string& message, std::string log) : Error(message), log_(std::move(log)) {}
+  const std::string& log() const { return log_; }
+
+ private:
+  std::string log_;
+};
+
+// The device refused or failed: no such device, out of memory, a command buffer that ended in an error.
+class DeviceError : public Error {
+ public:
+  using Error::Error;
+};
+
+// What a checked device found a kernel doing wrong.
+class KernelFault : public Error {
+ public:
+  struct Report {
+    std::string kind;    // "out-of-bounds", "race", ...
+    std::string kernel;  // host name
+    std::string buffer;  // argument name, empty if it is none of the arguments
+    uint64_t offset = 0;
+    std::vector<uint64_t> threads;  // linear thread ids in the grid
+    uint32_t line = 0;
+  };
+  KernelFault(const std::string& message, Report report) : Error(message), report_(std::move(report)) {}
+  const Report& report() const { return report_; }
+
+ private:
+  Report report_;
+};
+
+// Joins its arguments into a message: text("weight has ", n, " elements").
+template <class... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream stream;
+  (stream << ... << parts);
+  return stream.str();
+}
+
+}  // namespace metalloid

@@ -1,0 +1,97 @@
+#include "metalloid/timeline.h"
+
+#include <algorithm>
+
+#include "metalloid/error.h"
+#include "metalloid/storage.h"
+
+namespace metalloid {
+
+namespace {
+
+constexpr std::chrono::milliseconds kSlice{50};
+constexpr size_t kFailuresKept = 64;
+
+std::atomic<WaitHook> wait_hook{nullptr};
+
+}  // namespace
+
+void set_wait_hook(WaitHook hook) { wait_hook.store(hook); }
+
+std::string describe(const NS::Error* error, const char* otherwise) {
+  std::string reason = to_string(error ? error->localizedDescription() : nullptr);
+  return reason.empty() ? otherwise : reason;
+}
+
+Timeline::Timeline(MTL::Device* device) : event_(NS::TransferPtr(device->newSharedEvent())) {
+  if (!event_) throw DeviceError("Device: Metal gave no shared event");
+}
+
+uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used) {
+  AutoreleaseScope scope;
+  // Serials must be handed out in the order of the commits.
+  std::lock_guard commit_lock(commit_mutex_);
+  uint64_t serial = last_.load(std::memory_order_relaxed) + 1;
+  {
+    std::lock_guard lock(mutex_);
+    in_flight_.push_back({serial, buffer});
+  }
+  last_.store(serial, std::memory_order_release);
+  for (const StorageRef& storage : used) storage->last_use.store(serial, std::memory_order_release);
+  buffer->encodeSignalEvent(event_.get(), serial);
+  buffer->commit();
+  return serial;
+}
+
+void Timeline::retire() {
+  AutoreleaseScope scope;
+  std::lock_guard lock(mutex_);
+  uint64_t signaled = event_->signaledValue();
+  while (!in_flight_.empty()) {
+    const InFlight& front = in_flight_.front();
+    MTL::CommandBufferStatus status = front.buffer->status();
+    // A command buffer that failed need not have reached its signal.
+    if (status != MTL::CommandBufferStatusError && front.serial > signaled) break;
+    if (status == MTL::CommandBufferStatusError) {
+      if (failures_.size() == kFailuresKept) failures_.pop_front();
+      failures_.emplace_back(front.serial, describe(front.buffer->error(), "no reason given"));
+      any_failure_.store(true, std::memory_order_release);
+    }
+    completed_.store(front.serial, std::memory_order_release);
+    in_flight_.pop_front();
+  }
+}
+
+bool Timeline::reached(uint64_t serial) {
+  if (seen(serial)) return true;
+  retire();
+  return seen(serial);
+}
+
+bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
+  using namespace std::chrono;
+  while (!seen(serial)) {
+    milliseconds slice = kSlice;
+    if (deadline) {
+      auto left = ceil<milliseconds>(*deadline - steady_clock::now());
+      slice = std::clamp(left, milliseconds{0}, kSlice);
+    }
+    event_->waitUntilSignaledValue(serial, static_cast<uint64_t>(slice.count()));
+    retire();
+    if (seen(serial)) break;
+    if (deadline && steady_clock::now() >= *deadline) return false;
+    if (WaitHook hook = wait_hook.load(std::memory_order_relaxed)) hook();
+  }
+  return true;
+}
+
+std::string Timeline::failure(uint64_t serial) const {
+  if (!any_failure_.load(std::memory_order_acquire)) return {};
+  std::lock_guard lock(mutex_);
+  for (const auto& [failed, reason] : failures_) {
+    if (failed == serial) return reason;
+  }
+  return {};
+}
+
+}  // namespace metalloid

@@ -1,0 +1,67 @@
+// The order in which a device's command buffers run, and waiting for a place in it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "metalloid/metal.h"
+
+namespace metalloid {
+
+class StorageRef;
+
+// Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
+using WaitHook = void (*)();
+void set_wait_hook(WaitHook hook);
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+
+class Timeline {
+ public:
+  explicit Timeline(MTL::Device* device);
+
+  // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
+  // noted in the storages that the command buffer uses.
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used);
+
+  // Whether `serial` was already seen to be complete; costs one load.
+  bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }
+  // The same, asking the device.
+  bool reached(uint64_t serial);
+
+  // Waits until everything up to `serial` is complete; false if the deadline passed first.
+  bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
+
+  uint64_t last_committed() const { return last_.load(std::memory_order_acquire); }
+
+  // Why the command buffer failed; empty if it did not (or if very many others did since).
+  std::string failure(uint64_t serial) const;
+
+ private:
+  struct InFlight {
+    uint64_t serial;
+    NS::SharedPtr<MTL::CommandBuffer> buffer;
+  };
+  void retire();
+
+  NS::SharedPtr<MTL::SharedEvent> event_;
+  std::atomic<uint64_t> completed_{0};
+  std::atomic<uint64_t> last_{0};
+  std::atomic<bool> any_failure_{false};
+  std::mutex commit_mutex_;
+  mutable std::mutex mutex_;
+  std::deque<InFlight> in_flight_;
+  std::deque<std::pair<uint64_t, std::string>> failures_;
+};
+
+// The localised description of a Metal error, or `otherwise` where there is none.
+std::string describe(const NS::Error* error, const char* otherwise);
+
+}  // namespace metalloid

@@ -1,0 +1,41 @@
+#include "ops/check.h"
+
+namespace metalloid::ops {
+
+void Check::output(const Buffer* out, const Shape& shape, DType type, const char* like,
+                   std::initializer_list<Input> inputs) const {
+  if (!out) return;
+  device("out", *out);
+  if (out->dtype() != type) {
+    throw ValidationError(text(operation_, ": out is ", out->dtype(), ", needs ", type, " (as ", like, ")"));
+  }
+  same_shape("out", out->shape(), shape, like);
+  require(!out->readonly(), "out", "memory that may be written", "is read-only");
+  for (const Input& input : inputs) {
+    if (!input.buffer) continue;
+    Overlap found = overlap(*out, *input.buffer);
+    if (found == Overlap::none || (found == Overlap::same && input.in_place)) continue;
+    const char* needs =
+        input.in_place ? ", needs to be the same buffer or separate memory" : ", needs separate memory";
+    const char* got = found == Overlap::same ? ": out is the memory of " : ": out overlaps ";
+    throw ValidationError(text(operation_, got, input.name, needs));
+  }
+}
+
+Buffer output_or_new(const CommandEncoder& encoder, const Buffer* out, const Shape& shape, DType type,
+                     const char* operation) {
+  return out ? *out : encoder.device().empty(shape, type, operation);
+}
+
+const char* suffix(DType type) {
+  switch (type) {
+    case DType::float32:
+      return "f32";
+    case DType::float16:
+      return "f16";
+    default:
+      return "bf16";
+  }
+}
+
+}  // namespace metalloid::ops

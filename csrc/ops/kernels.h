@@ -1,0 +1,37 @@
+// The kernels of an operation that comes in several element types.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "ops/check.h"
+
+namespace metalloid::ops {
+
+// name_<x>: one kernel for each floating-point type of x.
+class KernelsByType {
+ public:
+  explicit KernelsByType(const std::string& name)
+      : kernels_{Kernel(name + "_f32"), Kernel(name + "_f16"), Kernel(name + "_bf16")} {}
+  const Kernel& operator()(DType x) const { return kernels_[number(x)]; }
+
+ private:
+  Kernel kernels_[kFloatCount];
+};
+
+// name_<x>_<w>: the weight has x's type or is f32.
+class KernelsByTypeAndWeight {
+ public:
+  explicit KernelsByTypeAndWeight(const std::string& name)
+      : same_{Kernel(name + "_f32_f32"), Kernel(name + "_f16_f16"), Kernel(name + "_bf16_bf16")},
+        f32_{Kernel(name + "_f32_f32"), Kernel(name + "_f16_f32"), Kernel(name + "_bf16_f32")} {}
+  const Kernel& operator()(DType x, DType weight) const {
+    return weight == x ? same_[number(x)] : f32_[number(x)];
+  }
+
+ private:
+  Kernel same_[kFloatCount];
+  Kernel f32_[kFloatCount];
+};
+
+}  // namespace metalloid::ops

@@ -1,0 +1,12 @@
+// Two-dimensional rotary embedding of vision towers.
+#pragma once
+
+#include "metalloid/encoder.h"
+
+namespace metalloid::ops {
+
+// x is [seq, heads, head_dim], the positions [seq]; out may be x.
+Buffer vision_2d_rope(CommandEncoder& encoder, const Buffer& x, const Buffer& pos_x, const Buffer& pos_y,
+                      double theta, const Buffer* out);
+
+}  // namespace metalloid::ops

@@ -103,33 +103,27 @@ def address(a: np.ndarray) -> int:
 
 
 def run_python(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess:
-    """Runs code in a fresh interpreter, which imports the same metalloid as this one, to its end."""
+    """Runs code to its end in a fresh interpreter, which may import this module."""
     return subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment},
         capture_output=True,
         text=True,
         timeout=timeout,
     )
 
 
-# For scripts of their own: `slow(dev, seconds)` gives an uncommitted encoder with about that much work.
-SLOW_WORK = """
-import metalloid as ml
-
-def slow(dev, seconds):
+def slow(dev: ml.Device, seconds: float) -> ml.CommandEncoder:
+    """An encoder with about that much work in it, not committed yet."""
     x, y = dev.zeros((2048, 4096)), dev.empty((2048, 4096))
     with dev.commands() as cmd:
         for _ in range(10):
             ml.ops.rms_norm(cmd, x, out=y)
     each = cmd.gpu_time / 10
-    assert each > 0
     cmd = dev.commands()
     for _ in range(int(seconds / each) + 1):
         ml.ops.rms_norm(cmd, x, out=y)
     return cmd
-"""
-exec(SLOW_WORK)
 
 
 class Repeated:

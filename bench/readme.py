@@ -53,9 +53,9 @@ def section(results: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        f"`import metalloid` takes {overheads['import_ms']:.0f} ms beyond importing NumPy. Encoding, committing "
-        f"and awaiting one tiny dispatch takes {overheads['commit_and_wait_us']:.0f} us; encoding one "
-        f"`rms_norm(out=)` takes {overheads['encode_us']:.1f} us.",
+        f"`import metalloid` takes {overheads['import_ms']:.0f} ms beyond importing NumPy. Encoding, "
+        f"committing and awaiting one tiny dispatch takes {overheads['commit_and_wait_us']:.0f} us; encoding "
+        f"one `rms_norm(out=)` takes {overheads['encode_us']:.1f} us.",
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""From an image to rotated attention heads: three operations in one command buffer, nothing copied between them."""
+"""From an image to rotated attention heads: three operations in one command buffer, no copies."""
 
 import metalloid as ml
 import numpy as np

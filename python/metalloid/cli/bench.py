@@ -15,12 +15,14 @@ from typing import Any
 
 import metalloid as ml
 import numpy as np
-from metalloid.cli import machine
+from metalloid.cli import machine, tables
 from metalloid.cli.machine import short_type
 from metalloid.cli.peers import CHUNK, Inputs
+from metalloid.cli.tables import Column
 from metalloid.cli.timing import Memcpy, seconds
 from ml_dtypes import bfloat16
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,7 +31,6 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
 
 PEER_SECONDS = 2.0  # a slow peer stops after this long, but not before two runs
 IMPORT_TARGET_MS = 80.0
@@ -122,6 +123,7 @@ def cases() -> Iterator[Case]:
                 "vision_2d_rope",
                 f"4096x16x{dim}",
                 dtype,
+                f"d={dim}",
                 target=1.4,
                 make=lambda rng, dtype, dim=dim: _vision_rope(rng, dtype, dim=dim),
             )
@@ -380,87 +382,88 @@ def _verdict(met: bool | None) -> str:
     return {True: "[green]pass[/]", False: "[bold red]miss[/]", None: "[dim]-[/]"}[met]
 
 
-def targets_table(rows: list[Row], threads: int) -> Table:
-    table = Table(
-        title="Time relative to memcpy of the same bytes",
-        title_justify="left",
-        title_style="bold",
+CASE_COLUMNS = (
+    Column("operation", "left", fold=True),
+    Column("shape", "left", wide=True),
+    Column("type", "left"),
+)
+
+
+def _case_cells(case: Case) -> list[str]:
+    return [case.name, case.shape, short_type(case.dtype)]
+
+
+def show_targets(console: Console, rows: list[Row], threads: int) -> None:
+    wide = [Column("ms", wide=True), Column("memcpy\nms", wide=True), Column("GB/s", wide=True)]
+    measured = [Column("best", style="bold"), Column("median"), Column("target"), Column("verdict", "center")]
+    tables.show(
+        console,
+        "Time relative to memcpy of the same bytes",
+        [*CASE_COLUMNS, *wide, *measured],
+        [
+            [
+                *_case_cells(row.case),
+                f"{1e3 * row.ours.best:.2f}",
+                f"{1e3 * row.memcpy.best:.2f}",
+                f"{row.traffic / row.ours.best / 1e9:.1f}",
+                f"{row.ratio:.2f}",
+                f"{row.median_ratio:.2f}",
+                "< torch" if row.case.target is None else f"{row.case.target:.2f}",
+                _verdict(row.met),
+            ]
+            for row in rows
+        ],
         caption=(
             f"Best of alternating runs: ours with out=, commit and wait included, over a {threads}-thread "
             "memcpy that reads and writes as many bytes in all as the operation. The median is that of the "
             "ratios of neighbouring runs; the verdict goes by the best. The delta rule is bound by "
             "arithmetic: its target is to beat every PyTorch f32 run."
         ),
-        caption_justify="left",
     )
-    table.add_column("operation", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    table.add_column("type")
-    for name in ("ms", "memcpy ms", "GB/s", "best", "median", "target"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict", justify="center")
-    for row in rows:
-        case = row.case
-        table.add_row(
-            case.name,
-            case.shape,
-            short_type(case.dtype),
-            f"{1e3 * row.ours.best:.2f}",
-            f"{1e3 * row.memcpy.best:.2f}",
-            f"{row.traffic / row.ours.best / 1e9:.1f}",
-            f"[bold]{row.ratio:.2f}[/]",
-            f"{row.median_ratio:.2f}",
-            "< torch" if case.target is None else f"{case.target:.2f}",
-            _verdict(row.met),
-        )
-    return table
 
 
-def peers_table(rows: list[Row], names: list[str]) -> Table:
-    table = Table(
-        title="The peers, relative to the same memcpy",
-        title_justify="left",
-        title_style="bold",
+def show_peers(console: Console, rows: list[Row], names: list[str]) -> None:
+    def cell(row: Row, name: str) -> str:
+        runs = row.peers[name]
+        if runs.error:
+            return "[red]failed[/]"
+        return f"{runs.best / row.memcpy.best:.1f}" if runs.seconds else "[dim]-[/]"
+
+    peers = [Column(name.replace(" ", "\n").replace(".", "\n.")) for name in names]
+    tables.show(
+        console,
+        "The peers, relative to the same memcpy",
+        [*CASE_COLUMNS, Column("metalloid", style="bold"), *peers],
+        [[*_case_cells(row.case), f"{row.ratio:.2f}", *(cell(row, name) for name in names)] for row in rows],
         caption=(
             "Best run of each. 'out=': into memory allocated beforehand, where the library allows it; a dash "
             "means that there is no such form. For the delta rule the peers get float32 inputs."
         ),
-        caption_justify="left",
     )
-    table.add_column("operation", no_wrap=True)
-    table.add_column("shape", no_wrap=True)
-    table.add_column("type")
-    table.add_column("metalloid", justify="right", style="bold")
-    for name in names:
-        table.add_column(name.replace("torch.compile", "torch\n.compile"), justify="right")
-    for row in rows:
-        cells = []
-        for name in names:
-            runs = row.peers[name]
-            if runs.error:
-                cells.append("[red]failed[/]")
-            else:
-                cells.append(f"{runs.best / row.memcpy.best:.1f}" if runs.seconds else "[dim]-[/]")
-        table.add_row(row.case.name, row.case.shape, short_type(row.case.dtype), f"{row.ratio:.2f}", *cells)
-    return table
 
 
-def _overheads_table(o: Overheads) -> Table:
-    table = Table(title="Overheads", title_justify="left", title_style="bold")
-    table.add_column("what")
-    table.add_column("measured", justify="right")
-    table.add_column("target", justify="right")
-    table.add_column("verdict", justify="center")
-    table.add_row(
-        "import metalloid, beyond importing NumPy (median)",
-        f"{o.import_ms:.1f} ms",
-        f"{IMPORT_TARGET_MS:.0f} ms",
-        _verdict(o.import_ms <= IMPORT_TARGET_MS),
-    )
+def show_overheads(console: Console, o: Overheads) -> None:
     waits = f"{o.commit_and_wait_us:.1f} us ({o.commit_and_wait_median_us:.1f} us)"
-    table.add_row("one tiny dispatch: encode, commit, wait; best (median)", waits, "", "")
-    table.add_row("encode one rms_norm(out=)", f"{o.encode_us:.2f} us", "", "")
-    return table
+    tables.show(
+        console,
+        "Overheads",
+        [
+            Column("what", "left", fold=True),
+            Column("measured"),
+            Column("target"),
+            Column("verdict", "center"),
+        ],
+        [
+            [
+                "import metalloid, beyond importing NumPy (median)",
+                f"{o.import_ms:.1f} ms",
+                f"{IMPORT_TARGET_MS:.0f} ms",
+                _verdict(o.import_ms <= IMPORT_TARGET_MS),
+            ],
+            ["one tiny dispatch: encode, commit, wait; best (median)", waits, "", ""],
+            ["encode one rms_norm(out=)", f"{o.encode_us:.2f} us", "", ""],
+        ],
+    )
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
@@ -527,15 +530,16 @@ def run(
         progress.update(task, description="overheads")
         overheads = measure_overheads(dev)
 
-    console.print(targets_table(rows, threads), "")
+    show_targets(console, rows, threads)
     if found:
-        console.print(peers_table(rows, [peer.name for peer in found]))
+        show_peers(console, rows, [peer.name for peer in found])
         for row in rows:
             for name, runs in row.peers.items():
                 if runs.error:
-                    console.print(f"[red]{row.case.name} {row.case.dtype.name}, {name}:[/] {runs.error}")
-        console.print()
-    console.print(_overheads_table(overheads))
+                    console.print(
+                        f"[red]{row.case.name} {row.case.dtype.name}, {name}:[/] {escape(runs.error)}"
+                    )
+    show_overheads(console, overheads)
     if json_file is not None:
         results = {"rows": [row.as_dict() for row in rows], "overheads": asdict(overheads)}
         _write(json_file, {"environment": about, **results})

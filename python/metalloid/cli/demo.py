@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,15 @@ import matplotlib.cbook
 import metalloid as ml
 import numpy as np
 from metalloid import reference
-from metalloid.cli import machine, picture
+from metalloid.cli import machine, picture, tables
 from metalloid.cli.machine import short_type
 from metalloid.cli.peers import CHUNK, with_numpy
+from metalloid.cli.tables import Column
 from metalloid.cli.timing import Memcpy, seconds
 from ml_dtypes import bfloat16
 from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
 
 PATCH = 16
 HEADS, HEAD_DIM = 12, 64  # a patch of 16 x 16 pixels in three colours is 12 heads of 64
@@ -46,7 +47,7 @@ def load(path: Path | None) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
-            if image.has_transparency_data:
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
             image = image.convert("RGB")
     except FileNotFoundError as error:
@@ -281,47 +282,52 @@ def measure(device: ml.Device, step: Step, memcpy: Memcpy, repeat: int) -> tuple
     return min(ours_seconds), min(memcpy_seconds), min(numpy_seconds)
 
 
-def table(results: list[Result], repeat: int) -> Table:
-    made = Table(
-        title="Every operation on the photograph",
-        title_justify="left",
-        title_style="bold",
+COLUMNS = (
+    Column("operation", "left", fold=True),
+    Column("shape", "left"),
+    Column("type", "left"),
+    Column("error"),
+    Column("allowed", wide=True),
+    Column("check", "center"),
+    Column("ms"),
+    Column("GB/s"),
+    Column("of\nmemcpy"),
+    Column("over\nNumPy"),
+)
+
+
+def _cells(result: Result) -> list[str]:
+    step, check = result.step, result.check
+    exact = step.allowed is _exact
+    return [
+        step.name,
+        "x".join(str(n) for n in step.out.shape),
+        short_type(step.dtype),
+        f"{check.error:.0f}" if exact else f"{check.error:.1e}",
+        "0" if exact else f"{check.allowed:.1e}",
+        "[green]pass[/]" if check.passed else "[bold red]FAIL[/]",
+        f"{1e3 * result.seconds:.2f}",
+        f"{step.traffic / result.seconds / 1e9:.1f}",
+        f"{100 * result.memcpy_seconds / result.seconds:.0f} %",
+        f"{result.numpy_seconds / result.seconds:.1f}x",
+    ]
+
+
+def show_results(console: Console, results: list[Result], repeat: int) -> None:
+    types = [result.step.dtype for result in results]
+    tables.show(
+        console,
+        "Every operation on the photograph",
+        COLUMNS,
+        [_cells(result) for result in results],
+        ends=[i for i, (one, other) in enumerate(pairwise(types)) if one != other],
         caption=(
             "Error: against float64, of the element that takes up most of the error allowed for it; for "
-            f"im2col_2d the elements that differ. Time: best of {repeat} runs, each a command buffer of its "
-            f"own, commit and wait included; memcpy: {MEMCPY_THREADS} threads, as many bytes read and "
-            f"written in all. NumPy: the same operation in float32, best of {min(repeat, NUMPY_RUNS)}."
+            f"im2col_2d the elements that differ. Time: best of {repeat}, each run a command buffer of its "
+            f"own, commit and wait included. memcpy: by {MEMCPY_THREADS} threads, as many bytes read and "
+            f"written in all. NumPy: the same in float32, best of {min(repeat, NUMPY_RUNS)}."
         ),
-        caption_justify="left",
     )
-    made.add_column("operation", no_wrap=True)
-    made.add_column("shape", no_wrap=True)
-    made.add_column("type")
-    made.add_column("error", justify="right", no_wrap=True)
-    made.add_column("allowed", justify="right", no_wrap=True)
-    made.add_column("")
-    made.add_column("ms", justify="right")
-    made.add_column("GB/s", justify="right")
-    made.add_column("of memcpy", justify="right")
-    made.add_column("over NumPy", justify="right")
-    for i, result in enumerate(results):
-        step = result.step
-        exact = step.allowed is _exact
-        last_of_type = i + 1 == len(results) or results[i + 1].step.dtype != step.dtype
-        made.add_row(
-            step.name,
-            "x".join(str(n) for n in step.out.shape),
-            short_type(step.dtype),
-            f"{result.check.error:.0f}" if exact else f"{result.check.error:.1e}",
-            "0" if exact else f"{result.check.allowed:.1e}",
-            "[green]pass[/]" if result.check.passed else "[bold red]FAIL[/]",
-            f"{1e3 * result.seconds:.2f}",
-            f"{step.traffic / result.seconds / 1e9:.1f}",
-            f"{100 * result.memcpy_seconds / result.seconds:.0f} %",
-            f"{result.numpy_seconds / result.seconds:.1f}x",
-            end_section=last_of_type,
-        )
-    return made
 
 
 def run(console: Console, image: Path | None, out: Path, *, device: str | None, repeat: int) -> bool:
@@ -376,10 +382,10 @@ def run(console: Console, image: Path | None, out: Path, *, device: str | None, 
         except OSError as error:
             raise DemoError(f"cannot write '{out}': {error.strerror}") from error
 
-    console.print(table(results, repeat))
+    show_results(console, results, repeat)
     tokens = (height // PATCH) * (width // PATCH)
     console.print(
-        f"\n{'The photograph' if image is None else image}: {width} x {height} pixels, {tokens} patches. "
+        f"{'The photograph' if image is None else image}: {width} x {height} pixels, {tokens} patches. "
         f"All {cmd.dispatch_count} dispatches in one command buffer: {1e3 * whole:.2f} ms, best of {repeat}."
     )
     failed = sum(not result.check.passed for result in results)

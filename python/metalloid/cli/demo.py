@@ -161,7 +161,7 @@ def _rope(want: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
 
 def _delta(want: np.ndarray, inputs: dict[str, Any]) -> np.ndarray:
     """The matrix A is rounded to bfloat16 on the way, and an element next to a tie may go either way."""
-    return 2e-3 * np.abs(want).max(axis=-1, keepdims=True) + _store(want, BF16)
+    return 1e-6 + 2e-3 * np.abs(want).max(axis=-1, keepdims=True) + _store(want, BF16)
 
 
 @dataclass
@@ -204,7 +204,7 @@ def plan(device: ml.Device, pixels: np.ndarray) -> list[Plan]:
 
     plans = []
     for dtype in (F32, BF16):
-        weight = device.array((1 + patches.mean(axis=0)).astype(dtype))
+        weight = device.array((0.75 + patches.mean(axis=0) / 4).astype(dtype))
         # Over the root of head_dim, so that queries and keys are about as long as a unit vector.
         spread = 1 + patches.reshape(-1, HEAD_DIM).std(axis=0)
         head_weight = device.array((spread / HEAD_DIM**0.5).astype(dtype))

@@ -30,7 +30,9 @@ def _show(axes, image: np.ndarray, title: str, note: str) -> None:
     axes.imshow(image, interpolation="antialiased")
     axes.set_axis_off()
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=22)
-    axes.text(0, 1.012, note, transform=axes.transAxes, fontsize=9.5, color=FAINT, va="bottom")
+    axes.annotate(
+        note, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=9.5, color=FAINT, va="bottom"
+    )
 
 
 def _bars(axes, results: list[Result]) -> None:
@@ -98,12 +100,15 @@ def draw(
     """Writes the picture: the photograph, its patches, the normalised patches, and the times."""
     height, width, _ = photograph.shape
     count = (height // patch) * (width // patch)
-    figure = Figure(figsize=(15, 11.5), dpi=120, facecolor="white")
+    # All in inches: three pictures side by side, as high as the photograph makes them, over the chart.
+    head, foot, chart_height = 0.7, 0.15, 5.75
+    shown = min(4.5 * height / width, 5.0)
+    sizes = (head + shown + foot, chart_height)
+    figure = Figure(figsize=(15, sum(sizes)), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.0))
-    axes = top.subplots(
-        1, 3, gridspec_kw={"left": 0.03, "right": 0.97, "top": 0.87, "bottom": 0.02, "wspace": 0.06}
-    )
+    top, bottom = figure.subfigures(2, 1, height_ratios=sizes)
+    edges = {"top": 1 - head / sizes[0], "bottom": foot / sizes[0]}
+    axes = top.subplots(1, 3, gridspec_kw={"left": 0.03, "right": 0.97, "wspace": 0.06, **edges})
     _show(axes[0], photograph, "The photograph", f"{width} x {height} pixels")
     _show(
         axes[1],
@@ -112,7 +117,10 @@ def draw(
         f"{count} rows of im2col_2d, {patch} x {patch} each, put back in place",
     )
     _show(
-        axes[2], with_gaps(normed, patch, 3), "After RMS norm", "every patch scaled to the same mean square"
+        axes[2],
+        with_gaps(normed, patch, 3),
+        "After RMS norm",
+        "every patch to the same mean square, then weighted",
     )
     chart = bottom.subplots(1, 1, gridspec_kw={"left": 0.2, "right": 0.97, "top": 0.88, "bottom": 0.08})
     _bars(chart, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -25,8 +26,8 @@ DeviceOption = Annotated[
 
 
 def _console(*, quiet: bool = False) -> Console:
-    # A pipe or a file has no width of its own, and 80 columns would fold the tables.
-    width = None if sys.stdout.isatty() else 120
+    # A pipe or a file has no width of its own, and 80 columns would cost the tables some of theirs.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
     return Console(width=width, quiet=quiet, highlight=False)
 
 
@@ -81,9 +82,10 @@ def demo(
     try:
         from metalloid.cli.demo import DemoError, run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("matplotlib", "PIL"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("matplotlib", "PIL"):
             raise
-        _stop("demo", f"needs {error.name}, which is not installed: pip install 'metalloid[demo]'")
+        _stop("demo", f"needs {missing}, which is not installed: pip install 'metalloid[demo]'")
     try:
         passed = run(_console(quiet=quiet), image, out, device=device, repeat=repeat)
     except (DemoError, ml.Error) as error:

@@ -374,6 +374,7 @@ def environment(device: ml.Device, threads: int) -> dict[str, Any]:
         "kernel_variant": device.kernel_variant,
         "shader_compiler": device.shader_compiler,
         "memcpy_threads": threads,
+        "variables": machine.variables(),
         "versions": machine.versions(),
     }
 
@@ -499,8 +500,12 @@ def run(
         f"{about['device']}, kernels {about['kernel_variant']}, shader compiler {about['shader_compiler']}"
     )
     console.print(", ".join(f"{name} {v}" for name, v in about["versions"].items() if v))
+    if about["variables"]:
+        console.print(
+            ", ".join(f"{name}={value}" for name, value in about["variables"].items()), markup=False
+        )
     for note in missing:
-        console.print(f"[yellow]Peer not installed:[/] {note}")
+        console.print(f"[yellow]Peer not installed:[/] {escape(note)}")
     console.print()
 
     rows: list[Row] = []

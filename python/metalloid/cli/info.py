@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import metalloid as ml
 from metalloid.cli import machine
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-VARIABLES = ("METALLOID_DEVICE", "METALLOID_LIBRARY", "METALLOID_SHADER_CXX")
 
 
 def size(count: int) -> str:
@@ -45,7 +43,7 @@ def _device(name: str, default: bool) -> Table:
         "kernels": ", ".join(device.kernels()),
     }
     for key, value in rows.items():
-        table.add_row(key, str(value))
+        table.add_row(key, escape(str(value)))
     return table
 
 
@@ -65,6 +63,7 @@ def show(console: Console) -> None:
     console.print(table, "")
 
     table = _grid("Environment")
-    for name in VARIABLES:
-        table.add_row(name, os.environ.get(name) or "[dim]not set[/]")
+    values = machine.variables()
+    for name in machine.VARIABLES:
+        table.add_row(name, escape(values[name]) if name in values else "[dim]not set[/]")
     console.print(table)

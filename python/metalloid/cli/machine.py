@@ -10,6 +10,18 @@ from pathlib import Path
 import numpy as np
 
 PACKAGES = ("metalloid", "numpy", "ml_dtypes", "torch", "mlx", "transformers", "matplotlib")
+VARIABLES = (
+    "METALLOID_DEVICE",
+    "METALLOID_NUM_THREADS",
+    "METALLOID_ISA",
+    "METALLOID_LIBRARY",
+    "METALLOID_SHADER_CXX",
+)
+
+
+def variables() -> dict[str, str]:
+    """The environment variables of ours that are set."""
+    return {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
 
 
 def versions() -> dict[str, str | None]:

@@ -332,11 +332,10 @@ def test_a_read_only_output_is_refused(dev, tmp_path, op):
     [(op, name) for op, arguments in VALID.items() for name, a in arguments.items() if np.ndim(a)],
 )
 def test_only_buffers_are_taken(dev, op, name):
-    message = assert_refused(
-        dev, op, upload(dev, VALID[op]) | {name: VALID[op][name]}, (ml.ValidationError, TypeError)
-    )
-    assert name in message, message
-    assert "ndarray" in message, message
+    arguments = upload(dev, VALID[op]) | {name: VALID[op][name]}
+    message = assert_refused(dev, op, arguments, (ml.ValidationError, TypeError))
+    assert message.startswith(f"{op}: {name} "), message
+    assert "ndarray" in message and "Buffer" in message, message
 
 
 def test_unknown_arguments_are_refused(dev):

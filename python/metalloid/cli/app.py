@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import metalloid as ml
 import typer
 from rich.console import Console
+
+import metalloid as ml
 
 app = typer.Typer(
     name="metalloid",

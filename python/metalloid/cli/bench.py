@@ -13,13 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import metalloid as ml
 import numpy as np
-from metalloid.cli import machine, tables
-from metalloid.cli.machine import short_type
-from metalloid.cli.peers import CHUNK, Inputs
-from metalloid.cli.tables import Column
-from metalloid.cli.timing import Memcpy, seconds
 from ml_dtypes import bfloat16
 from rich.console import Console
 from rich.markup import escape
@@ -31,6 +25,13 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+import metalloid as ml
+from metalloid.cli import machine, tables
+from metalloid.cli.machine import short_type
+from metalloid.cli.peers import CHUNK, Inputs
+from metalloid.cli.tables import Column
+from metalloid.cli.timing import Memcpy, seconds
 
 PEER_SECONDS = 2.0  # a slow peer stops after this long, but not before two runs
 IMPORT_TARGET_MS = 80.0

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.cbook
-import metalloid as ml
 import numpy as np
+from ml_dtypes import bfloat16
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+import metalloid as ml
 from metalloid import reference
 from metalloid.cli import machine, picture, tables
 from metalloid.cli.machine import short_type
 from metalloid.cli.peers import CHUNK, with_numpy
 from metalloid.cli.tables import Column
 from metalloid.cli.timing import Memcpy, seconds
-from ml_dtypes import bfloat16
-from PIL import Image, ImageOps
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 PATCH = 16
 HEADS, HEAD_DIM = 12, 64  # a patch of 16 x 16 pixels in three colours is 12 heads of 64

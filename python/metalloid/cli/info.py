@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import metalloid as ml
-from metalloid.cli import machine
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+import metalloid as ml
+from metalloid.cli import machine
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

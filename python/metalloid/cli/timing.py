@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
-import metalloid as ml
 import numpy as np
+
+import metalloid as ml
 
 
 def seconds(run: Callable[[], object]) -> float:

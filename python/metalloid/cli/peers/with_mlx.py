@@ -6,6 +6,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+
 from metalloid.cli.peers import CHUNK, EPS, THETA, Inputs, Run
 
 

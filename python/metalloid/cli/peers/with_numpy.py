@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from metalloid.cli.peers import CHUNK, EPS, THETA, Inputs, Run
 from ml_dtypes import bfloat16
 from numpy.typing import NDArray
+
+from metalloid.cli.peers import CHUNK, EPS, THETA, Inputs, Run
 
 F32 = np.dtype(np.float32)
 

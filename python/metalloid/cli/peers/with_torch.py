@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from metalloid.cli.peers import CHUNK, EPS, THETA, Inputs, Run
 
 Tensor = torch.Tensor

@@ -265,11 +265,6 @@ def test_the_message_is_word_for_word(dev):
     assert message == "rms_norm: weight has 4095 elements, needs 4096 (the last axis of x)"
 
 
-def test_validation_error_is_a_value_error():
-    assert issubclass(ml.ValidationError, ValueError)
-    assert issubclass(ml.ValidationError, ml.Error)
-
-
 # Outputs that share memory with an input: each operation, each input.
 IN_PLACE = {
     "rms_norm": {"x"},

@@ -22,23 +22,31 @@ Buffer::Buffer(StorageRef storage, uint64_t offset, const Shape& shape, DType dt
       shape_(shape),
       dtype_(dtype) {}
 
-void Buffer::wait() const {
+bool Buffer::busy() const {
+  return !device().timeline().seen(storage_->last_use.load(std::memory_order_acquire));
+}
+
+uint64_t Buffer::wait() const {
   uint64_t serial = storage_->last_use.load(std::memory_order_acquire);
-  if (serial == 0) return;
-  device().wait(serial);
-  std::string failure = device().timeline().failure(serial);
-  if (failure.empty()) return;
-  // Said once; after that the memory may be used again.
-  if (storage_->last_use.compare_exchange_strong(serial, 0)) {
-    throw DeviceError("Buffer: the work that uses it failed: " + failure);
-  }
+  if (!device().timeline().seen(serial)) device().wait(serial);
+  return serial;
+}
+
+void Buffer::wait_to_read() const {
+  std::string failure = device().timeline().failure(wait());
+  if (!failure.empty()) throw DeviceError("Buffer: the work that last used it failed: " + failure);
+}
+
+void Buffer::wait_to_write() const {
+  uint64_t serial = wait();
+  storage_->last_use.compare_exchange_strong(serial, 0);
 }
 
 Buffer Buffer::index(int64_t i) const {
   if (shape_.rank() == 0) throw ValidationError("Buffer: index into shape [], needs at least one axis");
   int64_t length = static_cast<int64_t>(shape_[0]);
   if (i < -length || i >= length) {
-    throw ValidationError(text("Buffer: index ", i, " is outside a leading axis of ", length));
+    throw std::out_of_range(text("Buffer: index ", i, " is outside a leading axis of ", length));
   }
   Buffer row = slice(static_cast<uint64_t>(i < 0 ? i + length : i), 1);
   return row.reshape(Shape(std::span(shape_.begin() + 1, shape_.end())));

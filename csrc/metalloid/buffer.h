@@ -29,10 +29,13 @@ class Buffer {
   std::byte* address() const { return storage_->contents + offset_; }
 
   // Waits for the committed work that uses the memory; what uncommitted encoders hold does not count.
-  // Throws DeviceError, once, if the last of that work failed.
-  void wait() const;
+  // To read it: throws DeviceError if the last of that work failed.
+  void wait_to_read() const;
+  // To write it: what failed before does not matter any more.
+  void wait_to_write() const;
+  bool busy() const;
 
-  // Views. All throw ValidationError.
+  // Views. All throw ValidationError; index() throws std::out_of_range past the ends.
   Buffer index(int64_t i) const;                       // buf[i]; a negative i counts from the end
   Buffer slice(uint64_t begin, uint64_t count) const;  // of the leading axis
   Buffer reshape(const Shape& shape) const;
@@ -40,6 +43,8 @@ class Buffer {
   Buffer flatten() const { return reshape({size_}); }
 
  private:
+  uint64_t wait() const;
+
   StorageRef storage_;
   uint64_t offset_;
   uint64_t size_;

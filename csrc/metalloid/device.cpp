@@ -49,7 +49,11 @@ std::vector<std::string> Device::names() {
 Device& Device::open(std::string_view name) {
   AutoreleaseScope scope;
   std::string wanted(name);
-  if (const char* chosen = std::getenv("METALLOID_DEVICE"); wanted.empty() && chosen) wanted = chosen;
+  const char* origin = "";
+  if (const char* chosen = std::getenv("METALLOID_DEVICE"); wanted.empty() && chosen && *chosen) {
+    wanted = chosen;
+    origin = " (from METALLOID_DEVICE)";
+  }
 
   NS::SharedPtr<MTL::Device> metal;
   if (wanted.empty()) {
@@ -70,7 +74,8 @@ Device& Device::open(std::string_view name) {
     }
   }
   if (!metal) {
-    throw DeviceError(text("Device: there is no device \"", wanted, "\", needs one of: ", joined(names())));
+    throw DeviceError(
+        text("Device: there is no device \"", wanted, "\"", origin, ", needs one of: ", joined(names())));
   }
   registry().devices.push_back(new Device(wanted, std::move(metal)));
   return *registry().devices.back();
@@ -141,11 +146,11 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
   uint64_t page = page_size();
   if (uint64_t past = reinterpret_cast<uintptr_t>(address) % page; past != 0) {
     throw ValidationError(text("Device.wrap: the data starts ", past,
-                               " bytes into a page, needs an address that ", "is a multiple of ", page,
-                               " (mmap.PAGESIZE); Device.array() copies"));
+                               " bytes into a page, needs to be aligned to ", page,
+                               " bytes (mmap.PAGESIZE); Device.array() copies"));
   }
   if (bytes == 0) {
-    throw ValidationError("Device.wrap: the data has 0 bytes, needs at least one; use Device.empty()");
+    throw ValidationError("Device.wrap: the data has 0 bytes, needs at least 1; Device.array() copies");
   }
   if (bytes > max_buffer_length()) {
     throw ValidationError(text("Device.wrap: the data has ", bytes, " bytes, needs at most ",

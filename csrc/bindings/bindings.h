@@ -1,0 +1,38 @@
+// What the files of the Python module share.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include "metalloid/buffer.h"
+#include "metalloid/encoder.h"
+
+namespace metalloid::bindings {
+
+namespace nb = nanobind;
+
+void bind_errors(nb::module_& m);
+void bind_dtype(nb::module_& m);
+void bind_buffer(nb::module_& m);
+void bind_device(nb::module_& m);
+void bind_encoder(nb::module_& m);
+void bind_ops(nb::module_& m);
+
+// A DType as Python sees it: there is one object for each, and everything that names a type compares equal.
+struct ElementType {
+  DType type;
+};
+// The object of a type.
+nb::object dtype_object(DType type);
+// The type that `spec` means: a DType, NumPy dtype, scalar type or name. Throws ValidationError, which
+// names `operation`, its argument dtype and what it got.
+DType dtype_from(nb::handle spec, const char* operation);
+
+// A size or a sequence of sizes.
+Shape shape_from(nb::handle sizes, const char* operation);
+nb::tuple tuple_of(const Shape& shape);
+
+// Wait without the GIL, if there is something to wait for.
+void wait_to_read(const Buffer& buffer);
+void wait_to_write(const Buffer& buffer);
+
+}  // namespace metalloid::bindings

@@ -1,0 +1,113 @@
+#include "metalloid/device.h"
+
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "bindings/bindings.h"
+#include "bindings/host_array.h"
+
+namespace metalloid::bindings {
+
+namespace {
+
+Device* open(std::optional<std::string> name) { return &Device::open(name.value_or("")); }
+
+nb::tuple max_threads(const Device& device) {
+  auto size = device.max_threads_per_threadgroup();
+  return nb::make_tuple(size[0], size[1], size[2]);
+}
+
+Buffer empty(Device& device, nb::handle shape, nb::handle dtype) {
+  return device.empty(shape_from(shape, "Device.empty"), dtype_from(dtype, "Device.empty"));
+}
+
+Buffer zeros(Device& device, nb::handle shape, nb::handle dtype) {
+  Shape sizes = shape_from(shape, "Device.zeros");
+  DType type = dtype_from(dtype, "Device.zeros");
+  nb::gil_scoped_release nogil;
+  return device.zeros(sizes, type);
+}
+
+// A buffer is shared with its own device already.
+nb::object wrap(Device& device, nb::handle obj) {
+  Buffer* buffer = nullptr;
+  if (nb::try_cast(obj, buffer) && buffer && &buffer->device() == &device) return nb::borrow(obj);
+  return nb::cast(share(device, obj));
+}
+
+CommandEncoder* commands(Device& device, std::optional<std::string> label, bool concurrent) {
+  return new CommandEncoder(device, label.value_or(""), concurrent);
+}
+
+}  // namespace
+
+void bind_device(nb::module_& m) {
+  m.def("devices", &Device::names, "The names of the devices that Device() opens on this machine.");
+
+  nb::class_<Device>(
+      m, "Device",
+      "A GPU, or what stands in for one.\n\n"
+      "``Device()`` opens the default device, or the one that the environment variable\n"
+      "METALLOID_DEVICE names; ``Device(name)`` one of devices(). Opening a device again gives the\n"
+      "same object, which any thread may use. Raises DeviceError if there is no such device.")
+      .def(nb::new_(&open), nb::arg("name") = nb::none(), nb::rv_policy::reference)
+      .def_prop_ro("name", &Device::name, "The name that opens it: \"cpu\" or \"metal\".")
+      .def_prop_ro("description", &Device::description, "Metal's name of the device.")
+      .def_prop_ro("max_buffer_length", &Device::max_buffer_length, "The bytes of the largest buffer.")
+      .def_prop_ro("max_threadgroup_memory_length", &Device::max_threadgroup_memory_length,
+                   "The bytes of threadgroup memory of one threadgroup.")
+      .def_prop_ro("max_threads_per_threadgroup", max_threads,
+                   nb::sig("def max_threads_per_threadgroup(self) -> tuple[int, int, int]"),
+                   "The largest threadgroup along each axis.")
+      .def_prop_ro("thread_execution_width", &Device::thread_execution_width,
+                   "The threads of a SIMD-group: 32 on Apple GPUs, 1 on \"cpu\".")
+      .def_prop_ro("has_unified_memory", &Device::has_unified_memory,
+                   "Whether host and device work on the same memory.")
+      .def_prop_ro("kernel_variant", &Device::kernel_variant,
+                   "What the loaded kernels were compiled for, e.g. \"x86-64-v4\".")
+      .def_prop_ro("shader_compiler", &Device::shader_compiler, "What compiled the loaded kernels.")
+      .def_prop_ro("allocated_size", &Device::allocated_size,
+                   "The bytes of memory that buffers use; that of wrap() does not count.")
+      .def_prop_ro("pooled_size", &Device::pooled_size,
+                   "The bytes of freed memory kept for the next buffers.")
+      .def("empty_cache", &Device::empty_cache, nb::call_guard<nb::gil_scoped_release>(),
+           "Gives the memory kept for the next buffers back to the system.")
+      .def("synchronize", &Device::synchronize, nb::call_guard<nb::gil_scoped_release>(),
+           "Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.")
+      .def("empty", empty, nb::arg("shape"), nb::arg("dtype") = dtype_object(DType::float32),
+           nb::sig("def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32') -> Buffer"),
+           "A buffer with undefined contents.\n\n"
+           "Raises ValidationError for a shape that no buffer can have, DeviceError if there is no memory.")
+      .def("zeros", zeros, nb::arg("shape"), nb::arg("dtype") = dtype_object(DType::float32),
+           nb::sig("def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32') -> Buffer"),
+           "A buffer full of zeros. Raises as empty() does.")
+      .def("array", copy_to, nb::arg("obj"), nb::arg("dtype") = nb::none(),
+           nb::sig("def array(self, obj: object, dtype: DTypeLike | None = None) -> Buffer"),
+           "A buffer with a copy of an array-like: NumPy, DLPack, the buffer protocol, nested lists, "
+           "numbers;\n"
+           "any strides.\n\n"
+           "Elements are converted only if ``dtype`` is given, but Python's own floats become float32.\n"
+           "Raises ValidationError if no device has the type of the elements.")
+      .def("wrap", wrap, nb::arg("obj"), nb::sig("def wrap(self, obj: object) -> Buffer"),
+           "A buffer over the memory of ``obj``, without a copy: a NumPy array or memmap, a DLPack producer, "
+           "an\n"
+           "object with the buffer protocol. It keeps ``obj`` alive. Read-only memory gives a read-only "
+           "buffer,\n"
+           "which no operation takes as its output.\n\n"
+           "The device maps whole pages: the memory starts at a multiple of mmap.PAGESIZE, and nothing else\n"
+           "that a device writes may lie on its last page. Raises ValidationError if the memory is not\n"
+           "page-aligned, not C-contiguous, empty, not on the host or of a type that no device has; array()\n"
+           "copies instead.")
+      .def(
+          "commands", commands, nb::arg("label") = nb::none(), nb::arg("concurrent") = false,
+          nb::rv_policy::take_ownership,
+          nb::sig("def commands(self, label: str | None = None, concurrent: bool = False) -> CommandEncoder"),
+          "An encoder for one command buffer; see CommandEncoder. ``label`` shows in errors and debuggers.")
+      .def(
+          "kernels", [](Device& self) { return self.library().kernels(); },
+          "The names of the built-in kernels.")
+      .def("__repr__", [](const Device& self) { return text("Device('", self.name(), "')"); });
+}
+
+}  // namespace metalloid::bindings

@@ -1,0 +1,77 @@
+#include "bindings/bindings.h"
+#include "metalloid/error.h"
+
+namespace metalloid::bindings {
+
+namespace {
+
+// The Python classes; they live as long as the process.
+PyObject* error = nullptr;
+PyObject* validation_error = nullptr;
+PyObject* compile_error = nullptr;
+PyObject* device_error = nullptr;
+PyObject* kernel_fault = nullptr;
+
+PyObject* make_class(nb::module_& m, const char* name, const char* doc, nb::handle bases) {
+  std::string full = std::string("metalloid._core.") + name;
+  PyObject* type = PyErr_NewExceptionWithDoc(full.c_str(), doc, bases.ptr(), nullptr);
+  if (!type) throw nb::python_error();
+  m.attr(name) = nb::borrow(type);
+  return type;
+}
+
+// An instance of `type` with attributes.
+nb::object make(PyObject* type, const std::exception& e) { return nb::borrow(type)(e.what()); }
+
+void translate(const std::exception_ptr& thrown, void*) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const ValidationError& e) {
+    PyErr_SetString(validation_error, e.what());
+  } catch (const CompileError& e) {
+    nb::object instance = make(compile_error, e);
+    instance.attr("log") = e.log();
+    PyErr_SetObject(compile_error, instance.ptr());
+  } catch (const KernelFault& e) {
+    const KernelFault::Report& report = e.report();
+    nb::object instance = make(kernel_fault, e);
+    instance.attr("kind") = report.kind;
+    instance.attr("kernel") = report.kernel;
+    instance.attr("buffer") = report.buffer;
+    instance.attr("offset") = report.offset;
+    nb::list threads;
+    for (uint64_t thread : report.threads) threads.append(thread);
+    instance.attr("threads") = nb::tuple(threads);
+    instance.attr("line") = report.line;
+    PyErr_SetObject(kernel_fault, instance.ptr());
+  } catch (const DeviceError& e) {
+    PyErr_SetString(device_error, e.what());
+  } catch (const Error& e) {
+    PyErr_SetString(error, e.what());
+  }
+}
+
+}  // namespace
+
+void bind_errors(nb::module_& m) {
+  error =
+      make_class(m, "Error", "The base of every error that metalloid raises.", nb::handle(PyExc_Exception));
+  validation_error =
+      make_class(m, "ValidationError",
+                 "An argument breaks a precondition. Nothing was encoded and no buffer touched.\n\n"
+                 "The message names the operation, the argument, what it got and what it needs.",
+                 nb::make_tuple(nb::borrow(error), nb::borrow(PyExc_ValueError)));
+  compile_error =
+      make_class(m, "CompileError", "A shader does not compile. ``log`` is what the compiler said.", error);
+  device_error = make_class(
+      m, "DeviceError",
+      "There is no such device, it is out of memory, or a command buffer ended in an error.", error);
+  kernel_fault =
+      make_class(m, "KernelFault",
+                 "A checked device found a kernel doing wrong. Fields: ``kind``, ``kernel``, ``buffer``,\n"
+                 "``offset`` (bytes), ``threads`` (linear ids in the grid) and ``line``.",
+                 error);
+  nb::register_exception_translator(translate);
+}
+
+}  // namespace metalloid::bindings

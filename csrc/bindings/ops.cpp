@@ -1,0 +1,163 @@
+#include <nanobind/stl/optional.h>
+
+#include "bindings/bindings.h"
+#include "ops/fused_head_norm_rope.h"
+#include "ops/gated_delta_net.h"
+#include "ops/im2col_2d.h"
+#include "ops/rms_norm.h"
+#include "ops/vision_2d_rope.h"
+
+namespace metalloid::bindings {
+
+namespace {
+
+using Encoder = CommandEncoder;
+using In = const Buffer&;
+using Maybe = const Buffer*;
+using Number = std::optional<double>;
+using Result = nb::typed<nb::object, Buffer>;
+
+// The caller's own object where there is one.
+Result result(Maybe out, Buffer&& made) {
+  return Result(out ? nb::cast(out, nb::rv_policy::reference) : nb::cast(std::move(made)));
+}
+
+Result rms_norm(Encoder& cmd, In x, Maybe weight, double eps, Maybe out) {
+  return result(out, ops::rms_norm(cmd, x, weight, eps, out));
+}
+
+Result rms_norm_mul(Encoder& cmd, In x, In weight, In scale, double eps, Maybe out) {
+  return result(out, ops::rms_norm_mul(cmd, x, weight, scale, eps, out));
+}
+
+Result fused_head_norm_rope(Encoder& cmd, In x, Maybe cos, Maybe sin, Maybe positions, double theta,
+                            Maybe freq_factors, Maybe weight, std::optional<int64_t> half_rope_dim,
+                            double eps, Maybe out) {
+  ops::HeadNormRope options{cos, sin, positions, theta, freq_factors, weight, half_rope_dim, eps};
+  return result(out, ops::fused_head_norm_rope(cmd, x, options, out));
+}
+
+Result vision_2d_rope(Encoder& cmd, In x, In pos_x, In pos_y, double theta, Maybe out) {
+  return result(out, ops::vision_2d_rope(cmd, x, pos_x, pos_y, theta, out));
+}
+
+Result im2col_2d(Encoder& cmd, In pixels, int64_t patch, Maybe out) {
+  return result(out, ops::im2col_2d(cmd, pixels, patch, out));
+}
+
+Result gated_delta_net_chunk_o(Encoder& cmd, In q, In k, In v, In state, In g, Number scale, Maybe out) {
+  return result(out, ops::gated_delta_net_chunk_o(cmd, q, k, v, state, g, scale, out));
+}
+
+constexpr const char* kRmsNorm =
+    R"(Root-mean-square normalisation: ``y = x * rsqrt(mean(x**2) + eps) * weight``, the mean over the last axis.
+
+x, y    [..., dim], float32, float16 or bfloat16
+weight  [dim], of x's type or float32; without it the factor is left out
+eps     added to the mean square; finite, above 0
+
+``out`` may be ``x``. Sums are float32; y is rounded once.
+
+Raises ValidationError if a shape or type does not fit. Zhang and Sennrich 2019, arXiv:1910.07467.)";
+
+constexpr const char* kRmsNormMul =
+    R"(RMS norm times another array, in one pass: ``y = rms_norm(x, weight) * scale``.
+
+x, scale, y  [..., dim], of one type: float32, float16 or bfloat16
+weight       [dim], of x's type or float32
+eps          added to the mean square; finite, above 0
+
+``out`` may be ``x`` or ``scale``. The product is not rounded in between.
+
+Raises ValidationError if a shape or type does not fit. Zhang and Sennrich 2019, arXiv:1910.07467.)";
+
+constexpr const char* kFusedHeadNormRope =
+    R"(RMS norm of every head of every token, then a rotary embedding, in one pass.
+
+x, y           [tokens, heads, head_dim] or [heads, head_dim], float32, float16 or bfloat16; head_dim even
+weight         [head_dim], of x's type or float32; without it the norm has no weight
+half_rope_dim  number of rotated pairs, 0 to head_dim / 2; the other elements are only normalised
+eps            added to the mean square; finite, above 0
+
+Either with tables of angles: pairs are (i, i + half_rope_dim), half_rope_dim defaults to the last axis of cos,
+
+cos, sin       [half_rope_dim] or [tokens, half_rope_dim], float32
+
+or with positions: pairs are (i, i + head_dim / 2), half_rope_dim defaults to head_dim / 2, and the angle is
+``positions[t] / theta**(2 * i / head_dim) / freq_factors[i]`` radians,
+
+positions      [tokens], int32 or uint32
+theta          base of the frequencies; finite, above 0
+freq_factors   [half_rope_dim], float32, optional
+
+A pair turns as ``y0 = x0*cos - x1*sin``, ``y1 = x1*cos + x0*sin``. ``out`` may be ``x``.
+
+Raises ValidationError if a shape or type does not fit, or for both forms or neither.
+Zhang and Sennrich 2019, arXiv:1910.07467; Su et al. 2021, arXiv:2104.09864.)";
+
+constexpr const char* kVision2dRope =
+    R"(Two-dimensional rotary embedding of vision towers.
+
+x, y          [seq, heads, head_dim], float32, float16 or bfloat16; head_dim a multiple of 4
+pos_x, pos_y  [seq], int32 or uint32
+theta         base of the frequencies; finite, above 0
+
+The first half of a head turns by pos_x, the second by pos_y. In each half the pairs are (i, i + head_dim / 4),
+and the angle is ``pos * theta**(-2 * i / (head_dim / 2))`` radians. ``out`` may be ``x``.
+
+Raises ValidationError if a shape or type does not fit.
+Su et al. 2021, arXiv:2104.09864; Wang et al. 2024 (Qwen2-VL), arXiv:2409.12191.)";
+
+constexpr const char* kIm2col2d =
+    R"(Unfolds an image into patches that do not overlap, as vision towers embed them. Moves bits, computes nothing.
+
+pixels  [channels, height, width], float32, float16 or bfloat16
+patch   height and width of a patch; divides both sizes of the image
+y       [height / patch * width / patch, channels * patch * patch], of pixels' type
+
+Row ``patch_y * (width / patch) + patch_x`` holds that patch, channel by channel, row by row.
+
+Raises ValidationError if a shape or type does not fit. Dosovitskiy et al. 2020, arXiv:2010.11929.)";
+
+constexpr const char* kGatedDeltaNet =
+    R"(Output stage of the chunked gated delta rule, with chunks of 64 tokens.
+
+q, k   [B, T, Hg, K], bfloat16; T a multiple of 64, K 64, 128 or 256
+v, y   [B, T, H, V], bfloat16; H a multiple of Hg, V a multiple of 32 up to 256
+state  [B, T / 64, H, V, K], bfloat16: the state at the start of each chunk
+g      [B, T, H], float32: the logarithm of the decay, summed up within each chunk
+scale  finite; K**-0.5 by default
+
+In each chunk, with the key head ``h // (H // Hg)``,
+``y_i = scale * (exp(g_i) * q_i . state + sum over j <= i of A_ij * v_j)``, ``A_ij = exp(g_i - g_j) * (q_i . k_j)``
+rounded to bfloat16. Sums are float32.
+
+Raises ValidationError if a shape or type does not fit. Yang et al. 2024, arXiv:2412.06464.)";
+
+}  // namespace
+
+void bind_ops(nb::module_& m) {
+  nb::module_ ops = m.def_submodule("ops",
+                                    "The operations. Each records itself into a CommandEncoder, checks all "
+                                    "of its arguments before that, and\n"
+                                    "returns its output: ``out`` if given, else a new buffer.");
+  using nb::arg;
+  const auto kw = nb::kw_only();
+  const auto none = nb::none();
+
+  ops.def("rms_norm", rms_norm, arg("cmd"), arg("x"), arg("weight") = none, kw, arg("eps") = 1e-6,
+          arg("out") = none, kRmsNorm);
+  ops.def("rms_norm_mul", rms_norm_mul, arg("cmd"), arg("x"), arg("weight"), arg("scale"), kw,
+          arg("eps") = 1e-6, arg("out") = none, kRmsNormMul);
+  ops.def("fused_head_norm_rope", fused_head_norm_rope, arg("cmd"), arg("x"), kw, arg("cos") = none,
+          arg("sin") = none, arg("positions") = none, arg("theta") = 10000.0, arg("freq_factors") = none,
+          arg("weight") = none, arg("half_rope_dim") = none, arg("eps") = 1e-6, arg("out") = none,
+          kFusedHeadNormRope);
+  ops.def("vision_2d_rope", vision_2d_rope, arg("cmd"), arg("x"), arg("pos_x"), arg("pos_y"), kw,
+          arg("theta") = 10000.0, arg("out") = none, kVision2dRope);
+  ops.def("im2col_2d", im2col_2d, arg("cmd"), arg("pixels"), arg("patch"), kw, arg("out") = none, kIm2col2d);
+  ops.def("gated_delta_net_chunk_o", gated_delta_net_chunk_o, arg("cmd"), arg("q"), arg("k"), arg("v"),
+          arg("state"), arg("g"), kw, arg("scale") = none, arg("out") = none, kGatedDeltaNet);
+}
+
+}  // namespace metalloid::bindings

@@ -3,19 +3,19 @@
 
 #include "softmetal_vector.h"
 
-#define SOFTMETAL_CONSTANTS(suffix, T)                          \
-  static constexpr T M_E_##suffix = 2.71828182845904523536f;    \
-  static constexpr T M_LOG2E_##suffix = 1.44269504088896340736f; \
-  static constexpr T M_LOG10E_##suffix = 0.434294481903251827651f; \
-  static constexpr T M_LN2_##suffix = 0.693147180559945309417f; \
-  static constexpr T M_LN10_##suffix = 2.30258509299404568402f; \
-  static constexpr T M_PI_##suffix = 3.14159265358979323846f;   \
-  static constexpr T M_PI_2_##suffix = 1.57079632679489661923f; \
-  static constexpr T M_PI_4_##suffix = 0.785398163397448309616f; \
-  static constexpr T M_1_PI_##suffix = 0.318309886183790671538f; \
-  static constexpr T M_2_PI_##suffix = 0.636619772367581343076f; \
+#define SOFTMETAL_CONSTANTS(suffix, T)                              \
+  static constexpr T M_E_##suffix = 2.71828182845904523536f;        \
+  static constexpr T M_LOG2E_##suffix = 1.44269504088896340736f;    \
+  static constexpr T M_LOG10E_##suffix = 0.434294481903251827651f;  \
+  static constexpr T M_LN2_##suffix = 0.693147180559945309417f;     \
+  static constexpr T M_LN10_##suffix = 2.30258509299404568402f;     \
+  static constexpr T M_PI_##suffix = 3.14159265358979323846f;       \
+  static constexpr T M_PI_2_##suffix = 1.57079632679489661923f;     \
+  static constexpr T M_PI_4_##suffix = 0.785398163397448309616f;    \
+  static constexpr T M_1_PI_##suffix = 0.318309886183790671538f;    \
+  static constexpr T M_2_PI_##suffix = 0.636619772367581343076f;    \
   static constexpr T M_2_SQRTPI_##suffix = 1.12837916709551257390f; \
-  static constexpr T M_SQRT2_##suffix = 1.41421356237309504880f; \
+  static constexpr T M_SQRT2_##suffix = 1.41421356237309504880f;    \
   static constexpr T M_SQRT1_2_##suffix = 0.707106781186547524401f;
 SOFTMETAL_CONSTANTS(F, float)
 SOFTMETAL_CONSTANTS(H, half)
@@ -101,7 +101,8 @@ struct numeric_limits {
   static constexpr bool is_specialized = is_integral<T>::value;
   static constexpr bool is_integer = true, is_exact = true, is_signed = metal::is_signed<T>::value;
   static constexpr bool has_infinity = false, has_quiet_NaN = false;
-  static constexpr int radix = 2, digits = int(sizeof(T) * 8) - (is_signed ? 1 : 0), digits10 = digits * 3 / 10;
+  static constexpr int radix = 2, digits = int(sizeof(T) * 8) - (is_signed ? 1 : 0),
+                       digits10 = digits * 3 / 10;
   static constexpr T max() {
     if constexpr (is_same<T, bool>::value) {
       return true;
@@ -133,8 +134,8 @@ struct numeric_limits {
     static constexpr T signaling_NaN() { return make(nan); }                                         \
   };
 #define SOFTMETAL_FLOAT_BITS(b) __builtin_bit_cast(float, uint32_t(b))
-SOFTMETAL_REAL_LIMITS(float, 24, 6, 128, SOFTMETAL_FLOAT_BITS, 0x7F7FFFFF, 0x00800000, 0x34000000, 1, 0x7F800000,
-                      0x7FC00000)
+SOFTMETAL_REAL_LIMITS(float, 24, 6, 128, SOFTMETAL_FLOAT_BITS, 0x7F7FFFFF, 0x00800000, 0x34000000, 1,
+                      0x7F800000, 0x7FC00000)
 SOFTMETAL_REAL_LIMITS(half, 11, 3, 16, half::from_bits, 0x7BFF, 0x0400, 0x1400, 1, 0x7C00, 0x7E00)
 SOFTMETAL_REAL_LIMITS(bfloat, 8, 2, 128, bfloat::from_bits, 0x7F7F, 0x0080, 0x3C00, 1, 0x7F80, 0x7FC0)
 #undef SOFTMETAL_REAL_LIMITS

@@ -32,8 +32,8 @@ SOFTMETAL_INLINE T polynomial(T x, T c, C... rest) {
   return fma1(x, polynomial(x, rest...), c);
 }
 
-// The whole number n as an integer, |n| < 2^22 (2^51). Any other value gives some integer, unlike a conversion,
-// which would be undefined for NaN.
+// The whole number n as an integer, |n| < 2^22 (2^51). Any other value gives some integer, unlike a
+// conversion, which would be undefined for NaN.
 SOFTMETAL_INLINE int32_t whole(float n) { return int32_t(bits_of(n + 0x1.8p23f) - 0x4B400000u); }
 SOFTMETAL_INLINE int32_t whole(double n) { return int32_t(__builtin_bit_cast(uint64_t, n + 0x1.8p52)); }
 
@@ -55,7 +55,8 @@ SOFTMETAL_INLINE float bounded(float x, float low, float high) {  // NaN passes
 
 // e^r for |r| <= ln(2)/2
 SOFTMETAL_INLINE float exp_core(float r) {
-  const float p = polynomial(r, 0x1p-1f, 0x1.555554p-3f, 0x1.55548cp-5f, 0x1.111272p-7f, 0x1.6d8ddcp-10f, 0x1.9f07cap-13f);
+  const float p = polynomial(r, 0x1p-1f, 0x1.555554p-3f, 0x1.55548cp-5f, 0x1.111272p-7f, 0x1.6d8ddcp-10f,
+                             0x1.9f07cap-13f);
   return fma1(r * r, p, r) + 1.0f;
 }
 // e^x * 2^bias, which may be finite where e^x is not
@@ -70,7 +71,10 @@ SOFTMETAL_INLINE float exp_biased(float x, int32_t bias) {
 SOFTMETAL_INLINE float exp(float x) { return exp_biased(x, 0); }
 // 2^f for |f| <= 1/2
 SOFTMETAL_INLINE float exp2_core(float f) {
-  return fma1(f, polynomial(f, 0x1.62e430p-1f, 0x1.ebfbe0p-3f, 0x1.c6b09cp-5f, 0x1.3b28e0p-7f, 0x1.5dc8d6p-10f, 0x1.3e2ad2p-13f, 0x1.2f9258p-16f), 1.0f);
+  return fma1(f,
+              polynomial(f, 0x1.62e430p-1f, 0x1.ebfbe0p-3f, 0x1.c6b08ap-5f, 0x1.3b29f4p-7f, 0x1.5d8a86p-10f,
+                         0x1.445c84p-13f, 0x1.fde5eep-17f),
+              1.0f);
 }
 SOFTMETAL_INLINE float exp2(float x) {
   SOFTMETAL_STRICT
@@ -103,7 +107,9 @@ SOFTMETAL_INLINE log_parts split_log(float x) {
   parts.f = float_of(b - (uint32_t(e) << 23)) - 1.0f;
   parts.exponent = float(tiny ? e - 23 : e);
   const float f = parts.f, square = f * f;
-  const float p = polynomial(f, 0x1.555548p-2f, -0x1.000006p-2f, 0x1.99a4b6p-3f, -0x1.555c4ep-3f, 0x1.23376ap-3f, -0x1.fc220ap-4f, 0x1.e6f052p-4f, -0x1.de3bdep-4f, 0x1.145780p-4f);
+  const float p =
+      polynomial(f, 0x1.555548p-2f, -0x1.000006p-2f, 0x1.99a4b6p-3f, -0x1.555c4ep-3f, 0x1.23376ap-3f,
+                 -0x1.fc220ap-4f, 0x1.e6f052p-4f, -0x1.de3bdep-4f, 0x1.145780p-4f);
   parts.tail = fma1(square * f, p, -0.5f * square);
   return parts;
 }
@@ -142,7 +148,8 @@ SOFTMETAL_INLINE double log2_wide(float x) {
   const int32_t e = int32_t(b - 0x3F3504F3u) >> 23;
   const double m = double(float_of(b - (uint32_t(e) << 23)));
   const double s = (m - 1.0) / (m + 1.0), z = s * s;
-  const double q = polynomial(z, 0x1.71547652bef0ep+1, 0x1.ec709d1157eaep-1, 0x1.277781134b203p-1, 0x1.a58cf4ec1afb8p-2, 0x1.5cf3879c09447p-2);
+  const double q = polynomial(z, 0x1.71547652bef0ep+1, 0x1.ec709d1157eaep-1, 0x1.277781134b203p-1,
+                              0x1.a58cf4ec1afb8p-2, 0x1.5cf3879c09447p-2);
   return fma1(s, q, double(tiny ? e - 23 : e));
 }
 SOFTMETAL_INLINE float exp2_wide(double x) {
@@ -190,20 +197,22 @@ SOFTMETAL_INLINE float sin_core(float r) {  // |r| <= pi/4
 }
 SOFTMETAL_INLINE float cos_core(float r) {
   const float z = r * r;
-  return fma1(z * z, polynomial(z, 0x1.555556p-5f, -0x1.6c16b8p-10f, 0x1.a010d2p-16f, -0x1.241c20p-22f), fma1(z, -0.5f, 1.0f));
+  return fma1(z * z, polynomial(z, 0x1.555556p-5f, -0x1.6c16b8p-10f, 0x1.a010d2p-16f, -0x1.241c20p-22f),
+              fma1(z, -0.5f, 1.0f));
 }
 // a = quadrant * pi/2 + r, for a >= 0
 struct quarter_turn {
   float r;
   uint32_t quadrant;
 };
+// Beyond the reach of a reduction r is bounded, so that the results stay near [-1, 1] and NaN stays NaN.
 // Three floats hold pi/2: good to a few units in the last place up to about 1e5.
 SOFTMETAL_INLINE quarter_turn reduce_fast(float a) {
   const float n = __builtin_rintf(a * 0x1.45f306p-1f);
   float r = fma1(n, -0x1.921fb6p0f, a);
   r = fma1(n, 0x1.777a5cp-25f, r);
   r = fma1(n, 0x1.ee59dap-50f, r);
-  return {r, uint32_t(whole(n))};
+  return {bounded(r, -0.8f, 0.8f), uint32_t(whole(n))};
 }
 // Two doubles hold it: right for every |a| < 2^50.
 SOFTMETAL_INLINE quarter_turn reduce_precise(float a) {
@@ -211,7 +220,7 @@ SOFTMETAL_INLINE quarter_turn reduce_precise(float a) {
   const double n = __builtin_rint(wide * 0x1.45f306dc9c883p-1);
   double r = fma1(n, -0x1.921fb54442d18p0, wide);
   r = fma1(n, -0x1.1a62633145c07p-54, r);
-  return {float(r), uint32_t(whole(n))};
+  return {bounded(float(r), -0.8f, 0.8f), uint32_t(whole(n))};
 }
 SOFTMETAL_INLINE float sin_of(quarter_turn t, float s, float c) {
   return flip_sign((t.quadrant & 1) != 0 ? c : s, (t.quadrant & 2) << 30);
@@ -224,32 +233,34 @@ SOFTMETAL_INLINE float tan_of(quarter_turn t, float s, float c) {
   return flip_sign((odd ? c : s) / (odd ? s : c), odd ? 0x80000000u : 0u);
 }
 // Odd functions work on |x| and put the sign back, which keeps sin(-0) = -0.
-#define SOFTMETAL_TRIGONOMETRY(prefix, reduce)                          \
-  SOFTMETAL_INLINE float prefix##sin(float x) {                         \
-    const quarter_turn t = reduce(absolute(x));                         \
-    const float s = sin_core(t.r), c = cos_core(t.r);                   \
-    return flip_sign(sin_of(t, s, c), sign_of(x));                      \
-  }                                                                     \
-  SOFTMETAL_INLINE float prefix##cos(float x) {                         \
-    const quarter_turn t = reduce(absolute(x));                         \
-    return cos_of(t, sin_core(t.r), cos_core(t.r));                     \
-  }                                                                     \
-  SOFTMETAL_INLINE float prefix##tan(float x) {                         \
-    const quarter_turn t = reduce(absolute(x));                         \
-    const float s = sin_core(t.r), c = cos_core(t.r);                   \
-    return flip_sign(tan_of(t, s, c), sign_of(x));                      \
-  }                                                                     \
-  SOFTMETAL_INLINE float prefix##sincos(float x, float& cosine) {       \
-    const quarter_turn t = reduce(absolute(x));                         \
-    const float s = sin_core(t.r), c = cos_core(t.r);                   \
-    cosine = cos_of(t, s, c);                                           \
-    return flip_sign(sin_of(t, s, c), sign_of(x));                      \
+#define SOFTMETAL_TRIGONOMETRY(prefix, reduce)                    \
+  SOFTMETAL_INLINE float prefix##sin(float x) {                   \
+    const quarter_turn t = reduce(absolute(x));                   \
+    const float s = sin_core(t.r), c = cos_core(t.r);             \
+    return flip_sign(sin_of(t, s, c), sign_of(x));                \
+  }                                                               \
+  SOFTMETAL_INLINE float prefix##cos(float x) {                   \
+    const quarter_turn t = reduce(absolute(x));                   \
+    return cos_of(t, sin_core(t.r), cos_core(t.r));               \
+  }                                                               \
+  SOFTMETAL_INLINE float prefix##tan(float x) {                   \
+    const quarter_turn t = reduce(absolute(x));                   \
+    const float s = sin_core(t.r), c = cos_core(t.r);             \
+    return flip_sign(tan_of(t, s, c), sign_of(x));                \
+  }                                                               \
+  SOFTMETAL_INLINE float prefix##sincos(float x, float& cosine) { \
+    const quarter_turn t = reduce(absolute(x));                   \
+    const float s = sin_core(t.r), c = cos_core(t.r);             \
+    cosine = cos_of(t, s, c);                                     \
+    return flip_sign(sin_of(t, s, c), sign_of(x));                \
   }
 SOFTMETAL_TRIGONOMETRY(fast_, reduce_fast)
 SOFTMETAL_TRIGONOMETRY(precise_, reduce_precise)
 #undef SOFTMETAL_TRIGONOMETRY
 
-// The same of x * pi. The reduction is exact.
+// The same of x * pi. The reduction is exact, and so are the zeros: their sign is x's for the odd functions
+// and plus for cospi.
+SOFTMETAL_INLINE float unsigned_zero(float x) { return float_of((bits_of(x) << 1) == 0 ? 0u : bits_of(x)); }
 SOFTMETAL_INLINE quarter_turn reduce_pi(float a) {
   SOFTMETAL_STRICT
   const float n = __builtin_rintf(a * 2.0f);
@@ -260,11 +271,11 @@ SOFTMETAL_INLINE quarter_turn reduce_pi(float a) {
 SOFTMETAL_INLINE float sinpi(float x) {
   const quarter_turn t = reduce_pi(absolute(x));
   const float r = sin_of(t, sin_core(t.r), cos_core(t.r));
-  return flip_sign(r, sign_of(x));
+  return flip_sign(unsigned_zero(r), sign_of(x));
 }
 SOFTMETAL_INLINE float cospi(float x) {
   const quarter_turn t = reduce_pi(absolute(x));
-  return cos_of(t, sin_core(t.r), cos_core(t.r));
+  return unsigned_zero(cos_of(t, sin_core(t.r), cos_core(t.r)));
 }
 SOFTMETAL_INLINE float tanpi(float x) {
   const quarter_turn t = reduce_pi(absolute(x));
@@ -281,9 +292,13 @@ SOFTMETAL_INLINE float atan2(float y, float x) {
   const float small = steep ? ax : ay, large = steep ? ay : ax;
   float t = small / large;
   t = ax == ay ? 1.0f : t;  // infinity / infinity
-  t = large == 0.0f ? 0.0f : t;
+  t = (bits_of(ax) | bits_of(ay)) == 0 ? 0.0f : t;
   const float z = t * t;
-  const float p = fma1(t * z, polynomial(z, -0x1.55553ep-2f, 0x1.9991fep-3f, -0x1.2421b8p-3f, 0x1.c09a10p-4f, -0x1.5834bep-4f, 0x1.daca6ep-5f, -0x1.fed25ap-6f, 0x1.65a750p-7f, -0x1.d63182p-10f), t);
+  const float p =
+      fma1(t * z,
+           polynomial(z, -0x1.55553ep-2f, 0x1.9991fep-3f, -0x1.2421b8p-3f, 0x1.c09a10p-4f, -0x1.5834bep-4f,
+                      0x1.daca6ep-5f, -0x1.fed25ap-6f, 0x1.65a750p-7f, -0x1.d63182p-10f),
+           t);
   float r = steep ? SOFTMETAL_FENCE(0x1.921fb6p0f - p) - 0x1.777a5cp-25f : p;
   r = sign_of(x) != 0 ? SOFTMETAL_FENCE(0x1.921fb6p1f - r) - 0x1.777a5cp-24f : r;
   return flip_sign(r, sign_of(y));
@@ -292,7 +307,10 @@ SOFTMETAL_INLINE float atan(float x) { return atan2(x, 1.0f); }
 
 // asin(t) for t <= 1/2 from t and z = t * t
 SOFTMETAL_INLINE float asin_core(float t, float z) {
-  return fma1(t * z, polynomial(z, 0x1.55554cp-3f, 0x1.33387cp-4f, 0x1.6caed4p-5f, 0x1.049196p-5f, 0x1.d92028p-7f, 0x1.3355a0p-5f), t);
+  return fma1(t * z,
+              polynomial(z, 0x1.55554cp-3f, 0x1.33387cp-4f, 0x1.6caed4p-5f, 0x1.049196p-5f, 0x1.d92028p-7f,
+                         0x1.3355a0p-5f),
+              t);
 }
 SOFTMETAL_INLINE float asin(float x) {
   SOFTMETAL_STRICT
@@ -309,7 +327,8 @@ SOFTMETAL_INLINE float acos(float x) {
   const bool large = a > 0.5f, negative = sign_of(x) != 0;
   const float z = large ? (1.0f - a) * 0.5f : a * a;
   const float p = asin_core(large ? __builtin_sqrtf(z) : a, z);
-  const float near_zero = negative ? SOFTMETAL_FENCE(fma1(p, -2.0f, 0x1.921fb6p1f)) - 0x1.777a5cp-24f : 2.0f * p;
+  const float near_zero =
+      negative ? SOFTMETAL_FENCE(fma1(p, -2.0f, 0x1.921fb6p1f)) - 0x1.777a5cp-24f : 2.0f * p;
   const float middle = SOFTMETAL_FENCE(0x1.921fb6p0f - flip_sign(p, sign_of(x))) - 0x1.777a5cp-25f;
   return large ? near_zero : middle;
 }
@@ -319,7 +338,8 @@ SOFTMETAL_INLINE float acos(float x) {
 SOFTMETAL_INLINE float sinh(float x) {
   SOFTMETAL_STRICT
   const float a = absolute(x), z = a * a;
-  const float small = fma1(a * z, polynomial(z, 0x1.555556p-3f, 0x1.111134p-7f, 0x1.9ffe92p-13f, 0x1.7a15bap-19f), a);
+  const float small =
+      fma1(a * z, polynomial(z, 0x1.555556p-3f, 0x1.111134p-7f, 0x1.9ffe92p-13f, 0x1.7a15bap-19f), a);
   const float e = exp_biased(a, -1);
   return flip_sign(a < 1.0f ? small : e - 0.25f / e, sign_of(x));
 }
@@ -330,7 +350,10 @@ SOFTMETAL_INLINE float cosh(float x) {
 SOFTMETAL_INLINE float tanh(float x) {
   SOFTMETAL_STRICT
   const float a = absolute(x), z = a * a;
-  const float small = fma1(a * z, polynomial(z, -0x1.555554p-2f, 0x1.111066p-3f, -0x1.b9ee90p-5f, 0x1.638b54p-6f, -0x1.0bf4e2p-7f, 0x1.18e182p-9f), a);
+  const float small = fma1(a * z,
+                           polynomial(z, -0x1.555554p-2f, 0x1.111066p-3f, -0x1.b9ee90p-5f, 0x1.638b54p-6f,
+                                      -0x1.0bf4e2p-7f, 0x1.18e182p-9f),
+                           a);
   const float large = 1.0f - 2.0f / (exp(2.0f * a) + 1.0f);
   return flip_sign(a < 0.625f ? small : large, sign_of(x));
 }
@@ -353,7 +376,8 @@ SOFTMETAL_INLINE float asinh(float x) {
 }
 SOFTMETAL_INLINE float acosh(float x) {
   const double wide = double(x);
-  return log_wide(wide + __builtin_sqrt(fma1(wide, wide, -1.0)));
+  const float r = log_wide(wide + __builtin_sqrt(fma1(wide, wide, -1.0)));
+  return x < 1.0f ? quiet_nan : r;
 }
 SOFTMETAL_INLINE float atanh(float x) {
   const float a = absolute(x), z = a * a;

@@ -3,13 +3,15 @@
 
 #include "softmetal_traits.h"
 
-namespace softmetal {
+namespace softmetal::types {
 
 struct half_format {
   static constexpr uint16_t exponent = 0x7C00;
 
 #if defined(__clang__)
-  static constexpr SOFTMETAL_INLINE float widen(uint16_t bits) { return float(__builtin_bit_cast(_Float16, bits)); }
+  static constexpr SOFTMETAL_INLINE float widen(uint16_t bits) {
+    return float(__builtin_bit_cast(_Float16, bits));
+  }
   static constexpr SOFTMETAL_INLINE uint16_t narrow(float value) {
     return __builtin_bit_cast(uint16_t, static_cast<_Float16>(value));
   }
@@ -21,7 +23,8 @@ struct half_format {
     // A denormal is its integer value times 2^-24, which float represents exactly.
     const float denormal = float(int32_t(bits & 0x7FFF)) * 0x1p-24f;
     const uint32_t normal = magnitude + (112u << 23);
-    const uint32_t special = magnitude + (224u << 23) + (magnitude > (0x7C00u << 13) ? 0x00400000u & ~magnitude : 0u);
+    const uint32_t special =
+        magnitude + (224u << 23) + (magnitude > (0x7C00u << 13) ? 0x00400000u & ~magnitude : 0u);
     uint32_t result = magnitude < (0x0400u << 13) ? __builtin_bit_cast(uint32_t, denormal) : normal;
     result = magnitude >= (0x7C00u << 13) ? special : result;
     return __builtin_bit_cast(float, result | sign);
@@ -103,7 +106,7 @@ struct small_float {
     return float(small_float(float(a))) op float(b);                                                    \
   }                                                                                                     \
   template <class S>                                                                                    \
-  constexpr SOFTMETAL_INLINE small_float& operator op##=(S b) {                                         \
+  constexpr SOFTMETAL_INLINE small_float& operator op## = (S b) {                                       \
     return *this = small_float(float(*this op b));                                                      \
   }
   SOFTMETAL_SMALL_ARITHMETIC(+)
@@ -139,10 +142,10 @@ struct small_float {
 };
 
 // half with bfloat meets in float.
-#define SOFTMETAL_MIXED(op, R)                                                                         \
-  template <class F, class G, class = metal::enable_if_t<!metal::is_same<F, G>::value>>                \
-  constexpr SOFTMETAL_INLINE R operator op(small_float<F> a, small_float<G> b) {                       \
-    return float(a) op float(b);                                                                       \
+#define SOFTMETAL_MIXED(op, R)                                                          \
+  template <class F, class G, class = metal::enable_if_t<!metal::is_same<F, G>::value>> \
+  constexpr SOFTMETAL_INLINE R operator op(small_float<F> a, small_float<G> b) {        \
+    return float(a) op float(b);                                                        \
   }
 SOFTMETAL_MIXED(+, float)
 SOFTMETAL_MIXED(-, float)
@@ -156,10 +159,14 @@ SOFTMETAL_MIXED(>, bool)
 SOFTMETAL_MIXED(>=, bool)
 #undef SOFTMETAL_MIXED
 
-}  // namespace softmetal
+}  // namespace softmetal::types
 
-typedef softmetal::small_float<softmetal::half_format> half;
-typedef softmetal::small_float<softmetal::bfloat_format> bfloat;
+namespace softmetal {
+using types::small_float;
+}
+
+typedef softmetal::small_float<softmetal::types::half_format> half;
+typedef softmetal::small_float<softmetal::types::bfloat_format> bfloat;
 
 namespace metal {
 template <class F>

@@ -1,5 +1,6 @@
 // <metal_math>, <metal_common>, <metal_relational> and as_type over scalars and vectors: every function takes
-// any mix of floats, small floats, integers and vectors, computes in the type that MSL would, element by element.
+// any mix of floats, small floats, integers and vectors, computes in the type that MSL would, element by
+// element.
 #pragma once
 
 #include "softmetal_float.h"
@@ -32,7 +33,8 @@ constexpr auto scalar_value() {
   } else if constexpr (__is_enum(A)) {
     return metal::type_identity<int>();
   } else {
-    static_assert(metal::is_convertible<A, float>::value, "a math function takes numbers and vectors of numbers");
+    static_assert(metal::is_convertible<A, float>::value,
+                  "a math function takes numbers and vectors of numbers");
     return metal::type_identity<float>();
   }
 }
@@ -97,7 +99,8 @@ constexpr SOFTMETAL_INLINE auto map(const A&... a) {
   return map_values<F, V>(as_value<V>(a)...);
 }
 
-// A function of floats, given its address. Small floats are computed as floats and rounded; integers become floats.
+// A function of floats, given its address. Small floats are computed as floats and rounded; integers become
+// floats.
 template <auto F>
 struct real {
   template <class... T>
@@ -115,20 +118,20 @@ struct real {
 }  // namespace softmetal
 
 // NAME(a), NAME(a, b), NAME(a, b, c) through a functor with `call`.
-#define SOFTMETAL_MAP1(name, ...)                                       \
-  template <class A>                                                    \
-  constexpr SOFTMETAL_INLINE auto name(const A& a) {                    \
-    return softmetal::map<__VA_ARGS__>(a);                              \
+#define SOFTMETAL_MAP1(name, ...)                    \
+  template <class A>                                 \
+  constexpr SOFTMETAL_INLINE auto name(const A& a) { \
+    return softmetal::map<__VA_ARGS__>(a);           \
   }
-#define SOFTMETAL_MAP2(name, ...)                                       \
-  template <class A, class B>                                           \
-  constexpr SOFTMETAL_INLINE auto name(const A& a, const B& b) {        \
-    return softmetal::map<__VA_ARGS__>(a, b);                           \
+#define SOFTMETAL_MAP2(name, ...)                                \
+  template <class A, class B>                                    \
+  constexpr SOFTMETAL_INLINE auto name(const A& a, const B& b) { \
+    return softmetal::map<__VA_ARGS__>(a, b);                    \
   }
-#define SOFTMETAL_MAP3(name, ...)                                             \
-  template <class A, class B, class C>                                        \
-  constexpr SOFTMETAL_INLINE auto name(const A& a, const B& b, const C& c) {  \
-    return softmetal::map<__VA_ARGS__>(a, b, c);                              \
+#define SOFTMETAL_MAP3(name, ...)                                            \
+  template <class A, class B, class C>                                       \
+  constexpr SOFTMETAL_INLINE auto name(const A& a, const B& b, const C& c) { \
+    return softmetal::map<__VA_ARGS__>(a, b, c);                             \
   }
 #define SOFTMETAL_REAL1(name, f) SOFTMETAL_MAP1(name, softmetal::real<&softmetal::f>)
 #define SOFTMETAL_REAL2(name, f) SOFTMETAL_MAP2(name, softmetal::real<&softmetal::f>)
@@ -171,17 +174,35 @@ struct min_op {
     }
   }
 };
-// The forms without that promise.
+// The forms without that promise, which reductions can vectorise. gcc folds the comparison to its own maximum
+// operation while it parses, if NaNs are declared absent there.
+#if defined(__clang__)
+SOFTMETAL_INLINE float fast_max(float a, float b) { return __builtin_fmaxf(a, b); }
+SOFTMETAL_INLINE float fast_min(float a, float b) { return __builtin_fminf(a, b); }
+#else
+#define SOFTMETAL_NO_NANS __attribute__((optimize("finite-math-only", "no-signed-zeros")))
+SOFTMETAL_NO_NANS SOFTMETAL_INLINE float fast_max(float a, float b) { return a > b ? a : b; }
+SOFTMETAL_NO_NANS SOFTMETAL_INLINE float fast_min(float a, float b) { return a < b ? a : b; }
+#undef SOFTMETAL_NO_NANS
+#endif
 struct fast_max_op {
   template <class T>
   static constexpr SOFTMETAL_INLINE T call(T a, T b) {
-    return a > b ? a : b;
+    if constexpr (metal::is_floating_point<T>::value) {
+      return T(fast_max(float(a), float(b)));
+    } else {
+      return a > b ? a : b;
+    }
   }
 };
 struct fast_min_op {
   template <class T>
   static constexpr SOFTMETAL_INLINE T call(T a, T b) {
-    return a < b ? a : b;
+    if constexpr (metal::is_floating_point<T>::value) {
+      return T(fast_min(float(a), float(b)));
+    } else {
+      return a < b ? a : b;
+    }
   }
 };
 struct max3_op {
@@ -219,7 +240,8 @@ struct abs_op {
     } else if constexpr (metal::is_unsigned<T>::value) {
       return x;
     } else {
-      return T(x < 0 ? metal::make_unsigned_t<T>(0) - metal::make_unsigned_t<T>(x) : metal::make_unsigned_t<T>(x));
+      return T(x < 0 ? metal::make_unsigned_t<T>(0) - metal::make_unsigned_t<T>(x)
+                     : metal::make_unsigned_t<T>(x));
     }
   }
 };
@@ -231,9 +253,10 @@ SOFTMETAL_INLINE float smoothstep(float low, float high, float x) {
   const float t = saturate((x - low) / (high - low));
   return t * t * (3.0f - 2.0f * t);
 }
-SOFTMETAL_INLINE float sign(float x) {
-  const float one = flip_sign(1.0f, sign_of(x));
-  return x == 0.0f ? x : x == x ? one : 0.0f;
+SOFTMETAL_INLINE float sign(float x) {  // +-1, a zero itself, 0 for NaN
+  const uint32_t m = magnitude_of(x);
+  const uint32_t one = m > 0x7F800000u ? 0u : 0x3F800000u | sign_of(x);
+  return float_of(m == 0 ? bits_of(x) : one);
 }
 
 // Classes of values, from the bits: a comparison would be folded away in fast-math code.
@@ -332,40 +355,40 @@ SOFTMETAL_REAL1(trunc, trunc)
 
 // The functions that exist in a default, a fast:: and a precise:: form. All three are the same code
 // where a faster form would save little.
-#define SOFTMETAL_SHARED_FORMS       \
-  SOFTMETAL_REAL1(acos, acos)        \
-  SOFTMETAL_REAL1(asin, asin)        \
-  SOFTMETAL_REAL1(atan, atan)        \
-  SOFTMETAL_REAL2(atan2, atan2)      \
-  SOFTMETAL_REAL1(cosh, cosh)        \
-  SOFTMETAL_REAL1(cospi, cospi)      \
-  SOFTMETAL_REAL2(divide, divide)    \
-  SOFTMETAL_REAL1(exp, exp)          \
-  SOFTMETAL_REAL1(exp2, exp2)        \
-  SOFTMETAL_REAL1(exp10, exp10)      \
-  SOFTMETAL_REAL1(log, log)          \
-  SOFTMETAL_REAL1(log2, log2)        \
-  SOFTMETAL_REAL1(log10, log10)      \
-  SOFTMETAL_REAL1(sinh, sinh)        \
-  SOFTMETAL_REAL1(sinpi, sinpi)      \
-  SOFTMETAL_REAL1(sqrt, sqrt)        \
-  SOFTMETAL_REAL1(tanh, tanh)        \
+#define SOFTMETAL_SHARED_FORMS    \
+  SOFTMETAL_REAL1(acos, acos)     \
+  SOFTMETAL_REAL1(asin, asin)     \
+  SOFTMETAL_REAL1(atan, atan)     \
+  SOFTMETAL_REAL2(atan2, atan2)   \
+  SOFTMETAL_REAL1(cosh, cosh)     \
+  SOFTMETAL_REAL1(cospi, cospi)   \
+  SOFTMETAL_REAL2(divide, divide) \
+  SOFTMETAL_REAL1(exp, exp)       \
+  SOFTMETAL_REAL1(exp2, exp2)     \
+  SOFTMETAL_REAL1(exp10, exp10)   \
+  SOFTMETAL_REAL1(log, log)       \
+  SOFTMETAL_REAL1(log2, log2)     \
+  SOFTMETAL_REAL1(log10, log10)   \
+  SOFTMETAL_REAL1(sinh, sinh)     \
+  SOFTMETAL_REAL1(sinpi, sinpi)   \
+  SOFTMETAL_REAL1(sqrt, sqrt)     \
+  SOFTMETAL_REAL1(tanh, tanh)     \
   SOFTMETAL_REAL1(tanpi, tanpi)
-#define SOFTMETAL_OWN_FORMS(prefix, fmod_f, pow_f, powr_f, rsqrt_f)             \
-  SOFTMETAL_REAL1(sin, prefix##sin)                                             \
-  SOFTMETAL_REAL1(cos, prefix##cos)                                             \
-  SOFTMETAL_REAL1(tan, prefix##tan)                                             \
-  SOFTMETAL_REAL2(fmod, fmod_f)                                                 \
-  SOFTMETAL_REAL2(pow, pow_f)                                                   \
-  SOFTMETAL_REAL2(powr, powr_f)                                                 \
-  SOFTMETAL_REAL1(rsqrt, rsqrt_f)                                               \
-  template <class A, class B>                                                   \
-  SOFTMETAL_INLINE auto sincos(const A& a, B& cosine) {                         \
-    using V = softmetal::value_type<A>;                                         \
-    V c;                                                                        \
-    const V s = softmetal::map_out<&softmetal::prefix##sincos>(V(a), c);        \
-    cosine = c;                                                                 \
-    return s;                                                                   \
+#define SOFTMETAL_OWN_FORMS(prefix, fmod_f, pow_f, powr_f, rsqrt_f)      \
+  SOFTMETAL_REAL1(sin, prefix##sin)                                      \
+  SOFTMETAL_REAL1(cos, prefix##cos)                                      \
+  SOFTMETAL_REAL1(tan, prefix##tan)                                      \
+  SOFTMETAL_REAL2(fmod, fmod_f)                                          \
+  SOFTMETAL_REAL2(pow, pow_f)                                            \
+  SOFTMETAL_REAL2(powr, powr_f)                                          \
+  SOFTMETAL_REAL1(rsqrt, rsqrt_f)                                        \
+  template <class A, class B>                                            \
+  SOFTMETAL_INLINE auto sincos(const A& a, B& cosine) {                  \
+    using V = softmetal::value_type<A>;                                  \
+    V c;                                                                 \
+    const V s = softmetal::map_out<&softmetal::prefix##sincos>(V(a), c); \
+    cosine = c;                                                          \
+    return s;                                                            \
   }
 }  // namespace metal
 

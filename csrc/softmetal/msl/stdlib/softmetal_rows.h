@@ -63,7 +63,8 @@ inline __attribute__((always_inline)) void round_line(T* line, const float* sour
 #if defined(__AVX512BF16__)
 // The instruction flushes subnormals, so a line that holds one goes the integer way.
 template <>
-inline __attribute__((always_inline)) void round_line<metal::bfloat, 32>(metal::bfloat* line, const float* source) {
+inline __attribute__((always_inline)) void round_line<metal::bfloat, 32>(metal::bfloat* line,
+                                                                         const float* source) {
   typedef float f32x16 __attribute__((vector_size(64)));
   f32x16 low, high;
   __builtin_memcpy(&low, source, 64);
@@ -104,7 +105,8 @@ inline void stream_copy(void* target, const void* source, size_t bytes) {
 
 // Rounds n floats to T and stores them, past the caches if `stream`.
 template <typename T>
-inline __attribute__((always_inline)) void store_floats(T* target, const float* source, uint32_t n, bool stream) {
+inline __attribute__((always_inline)) void store_floats(T* target, const float* source, uint32_t n,
+                                                        bool stream) {
   constexpr uint32_t per_line = 64 / sizeof(T);
   char* to = reinterpret_cast<char*>(target);
   const uintptr_t skew = reinterpret_cast<uintptr_t>(to) & 63;

@@ -14,35 +14,103 @@ enum class mem_flags : uint {
   mem_threadgroup_imageblock = 8,
   mem_object_data = 16,
 };
-constexpr SOFTMETAL_INLINE mem_flags operator|(mem_flags a, mem_flags b) { return mem_flags(uint(a) | uint(b)); }
-constexpr SOFTMETAL_INLINE mem_flags operator&(mem_flags a, mem_flags b) { return mem_flags(uint(a) & uint(b)); }
+constexpr SOFTMETAL_INLINE mem_flags operator|(mem_flags a, mem_flags b) {
+  return mem_flags(uint(a) | uint(b));
+}
+constexpr SOFTMETAL_INLINE mem_flags operator&(mem_flags a, mem_flags b) {
+  return mem_flags(uint(a) & uint(b));
+}
 
 // The only thread of its threadgroup has nothing to wait for.
 SOFTMETAL_INLINE void threadgroup_barrier(mem_flags) {}
 SOFTMETAL_INLINE void simdgroup_barrier(mem_flags) {}
 
-// One lane: a reduction or a broadcast gives the lane's own value, an exclusive prefix the neutral element.
-#define SOFTMETAL_LANE_REDUCTIONS(group)                 \
-  SOFTMETAL_LANE_IDENTITY(group##_sum)                   \
-  SOFTMETAL_LANE_IDENTITY(group##_product)               \
-  SOFTMETAL_LANE_IDENTITY(group##_min)                   \
-  SOFTMETAL_LANE_IDENTITY(group##_max)                   \
-  SOFTMETAL_LANE_IDENTITY(group##_and)                   \
-  SOFTMETAL_LANE_IDENTITY(group##_or)                    \
-  SOFTMETAL_LANE_IDENTITY(group##_xor)                   \
-  SOFTMETAL_LANE_IDENTITY(group##_prefix_inclusive_sum)  \
-  SOFTMETAL_LANE_IDENTITY(group##_prefix_inclusive_product) \
-  SOFTMETAL_LANE_IDENTITY(group##_broadcast_first)
-#define SOFTMETAL_LANE_IDENTITY(name)                                                \
-  template <class A>                                                                 \
-  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& a) {              \
-    return a;                                                                        \
-  }
-SOFTMETAL_LANE_REDUCTIONS(simd)
-SOFTMETAL_LANE_REDUCTIONS(quad)
-#undef SOFTMETAL_LANE_IDENTITY
-#undef SOFTMETAL_LANE_REDUCTIONS
+// The votes of the lanes. Bit 0 is the only lane's.
+struct simd_vote {
+  typedef ulong vote_t;
+  vote_t votes;
+  simd_vote() = default;
+  explicit constexpr SOFTMETAL_INLINE simd_vote(vote_t v) : votes(v) {}
+  explicit constexpr SOFTMETAL_INLINE operator vote_t() const { return votes; }
+  constexpr SOFTMETAL_INLINE bool all() const { return (votes & 1) != 0; }
+  constexpr SOFTMETAL_INLINE bool any() const { return (votes & 1) != 0; }
+};
+struct quad_vote {
+  typedef uint vote_t;
+  vote_t votes;
+  quad_vote() = default;
+  explicit constexpr SOFTMETAL_INLINE quad_vote(vote_t v) : votes(v) {}
+  explicit constexpr SOFTMETAL_INLINE operator vote_t() const { return votes; }
+  constexpr SOFTMETAL_INLINE bool all() const { return (votes & 1) != 0; }
+  constexpr SOFTMETAL_INLINE bool any() const { return (votes & 1) != 0; }
+};
 
+// One lane: a reduction, a broadcast or a shuffle gives the lane's own value, an exclusive prefix the neutral
+// element, and a shuffle that fills takes the filling value for every lane but this one.
+#define SOFTMETAL_LANE_OWN(name)                                        \
+  template <class A>                                                    \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& a) { \
+    return a;                                                           \
+  }
+#define SOFTMETAL_LANE_FROM(name)                                               \
+  template <class A>                                                            \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& a, ushort) { \
+    return a;                                                                   \
+  }
+#define SOFTMETAL_LANE_NEUTRAL(name, value)                           \
+  template <class A>                                                  \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A&) { \
+    return softmetal::vector_of<A>(value);                            \
+  }
+#define SOFTMETAL_LANE_FILL(name)                                                                          \
+  template <class A>                                                                                       \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& data, const A& filling, ushort delta) { \
+    return delta == 0 ? data : filling;                                                                    \
+  }                                                                                                        \
+  template <class A>                                                                                       \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& data, const A& filling, ushort delta,   \
+                                                          ushort) {                                        \
+    return delta == 0 ? data : filling;                                                                    \
+  }
+#define SOFTMETAL_LANE_GROUP(group)                                                 \
+  SOFTMETAL_LANE_OWN(group##_sum)                                                   \
+  SOFTMETAL_LANE_OWN(group##_product)                                               \
+  SOFTMETAL_LANE_OWN(group##_min)                                                   \
+  SOFTMETAL_LANE_OWN(group##_max)                                                   \
+  SOFTMETAL_LANE_OWN(group##_and)                                                   \
+  SOFTMETAL_LANE_OWN(group##_or)                                                    \
+  SOFTMETAL_LANE_OWN(group##_xor)                                                   \
+  SOFTMETAL_LANE_OWN(group##_prefix_inclusive_sum)                                  \
+  SOFTMETAL_LANE_OWN(group##_prefix_inclusive_product)                              \
+  SOFTMETAL_LANE_OWN(group##_broadcast_first)                                       \
+  SOFTMETAL_LANE_NEUTRAL(group##_prefix_exclusive_sum, 0)                           \
+  SOFTMETAL_LANE_NEUTRAL(group##_prefix_exclusive_product, 1)                       \
+  SOFTMETAL_LANE_FROM(group##_broadcast)                                            \
+  SOFTMETAL_LANE_FROM(group##_shuffle)                                              \
+  SOFTMETAL_LANE_FROM(group##_shuffle_up)                                           \
+  SOFTMETAL_LANE_FROM(group##_shuffle_down)                                         \
+  SOFTMETAL_LANE_FROM(group##_shuffle_xor)                                          \
+  SOFTMETAL_LANE_FROM(group##_shuffle_rotate_up)                                    \
+  SOFTMETAL_LANE_FROM(group##_shuffle_rotate_down)                                  \
+  SOFTMETAL_LANE_FILL(group##_shuffle_and_fill_up)                                  \
+  SOFTMETAL_LANE_FILL(group##_shuffle_and_fill_down)                                \
+  constexpr SOFTMETAL_INLINE bool group##_all(bool condition) { return condition; } \
+  constexpr SOFTMETAL_INLINE bool group##_any(bool condition) { return condition; } \
+  constexpr SOFTMETAL_INLINE bool group##_is_first() { return true; }               \
+  constexpr SOFTMETAL_INLINE bool group##_is_helper_thread() { return false; }      \
+  constexpr SOFTMETAL_INLINE group##_vote group##_ballot(bool condition) {          \
+    return group##_vote(group##_vote::vote_t(condition));                           \
+  }                                                                                 \
+  constexpr SOFTMETAL_INLINE group##_vote group##_active_threads_mask() {           \
+    return group##_vote(group##_vote::vote_t(1));                                   \
+  }
+SOFTMETAL_LANE_GROUP(simd)
+SOFTMETAL_LANE_GROUP(quad)
+#undef SOFTMETAL_LANE_GROUP
+#undef SOFTMETAL_LANE_OWN
+#undef SOFTMETAL_LANE_FROM
+#undef SOFTMETAL_LANE_NEUTRAL
+#undef SOFTMETAL_LANE_FILL
 
 template <class T, int Cols, int Rows>
 struct simdgroup_matrix;
@@ -64,13 +132,21 @@ struct tile_element {
   }
   SOFTMETAL_INLINE const tile_element& operator=(const tile_element& v) const { return *this = T(v); }
   template <class S>
-  SOFTMETAL_INLINE const tile_element& operator+=(const S& s) const { return *this = T(T(*this) + s); }
+  SOFTMETAL_INLINE const tile_element& operator+=(const S& s) const {
+    return *this = T(T(*this) + s);
+  }
   template <class S>
-  SOFTMETAL_INLINE const tile_element& operator-=(const S& s) const { return *this = T(T(*this) - s); }
+  SOFTMETAL_INLINE const tile_element& operator-=(const S& s) const {
+    return *this = T(T(*this) - s);
+  }
   template <class S>
-  SOFTMETAL_INLINE const tile_element& operator*=(const S& s) const { return *this = T(T(*this) * s); }
+  SOFTMETAL_INLINE const tile_element& operator*=(const S& s) const {
+    return *this = T(T(*this) * s);
+  }
   template <class S>
-  SOFTMETAL_INLINE const tile_element& operator/=(const S& s) const { return *this = T(T(*this) / s); }
+  SOFTMETAL_INLINE const tile_element& operator/=(const S& s) const {
+    return *this = T(T(*this) / s);
+  }
 };
 template <class T>
 struct tile_elements {
@@ -85,41 +161,93 @@ struct tile_elements<float> {
   static constexpr size_t size() { return 64; }
 };
 
-template <class T>
-SOFTMETAL_INLINE row8 load_row(const T* source, size_t step) {
-  row8 row;
-  SOFTMETAL_UNROLL
-  for (int c = 0; c < 8; c++) row[c] = float(source[c * step]);
-  return row;
-}
+// Eight consecutive elements as floats, and back with one rounding. Spelt as vector operations, because
+// compilers do not always find them.
 template <class T>
 SOFTMETAL_INLINE row8 load_row(const T* source) {
-  typedef uint16_t bits8 __attribute__((vector_size(16)));
   typedef uint32_t wide8 __attribute__((vector_size(32)));
-  if constexpr (sizeof(T) == 4) {
-    row8 row;
+  typedef uint16_t bits8 __attribute__((vector_size(16)));
+  row8 row;
+  if constexpr (metal::is_same<T, float>::value) {
     __builtin_memcpy(&row, source, sizeof(row));
-    return row;
   } else if constexpr (metal::is_same<T, bfloat>::value) {
     bits8 bits;
     __builtin_memcpy(&bits, source, sizeof(bits));
-    return (row8)(__builtin_convertvector(bits, wide8) << 16);
+    row = (row8)(__builtin_convertvector(bits, wide8) << 16);
   } else {
-    return load_row(source, 1);
+#if defined(__clang__)
+    typedef _Float16 half8 __attribute__((vector_size(16)));
+    half8 halves;
+    __builtin_memcpy(&halves, source, sizeof(halves));
+    row = __builtin_convertvector(halves, row8);
+#elif defined(__F16C__)
+    typedef short short8 __attribute__((vector_size(16)));
+    short8 bits;
+    __builtin_memcpy(&bits, source, sizeof(bits));
+    row = __builtin_ia32_vcvtph2ps256(bits);
+#else
+    for (int c = 0; c < 8; c++) row[c] = float(source[c]);
+#endif
   }
+  return row;
 }
 template <class T>
-SOFTMETAL_INLINE void store_row(row8 row, T* target, size_t step) {
+SOFTMETAL_INLINE void store_row(row8 row, T* target) {
+  typedef uint32_t wide8 __attribute__((vector_size(32)));
+  typedef uint16_t bits8 __attribute__((vector_size(16)));
+  if constexpr (metal::is_same<T, float>::value) {
+    __builtin_memcpy(target, &row, sizeof(row));
+  } else if constexpr (metal::is_same<T, bfloat>::value) {
+    const wide8 bits = (wide8)row;
+    const wide8 is_nan = (wide8)((bits & 0x7FFFFFFFu) > 0x7F800000u);
+    const wide8 rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16, quiet = (bits >> 16) | 0x40u;
+    const bits8 result = __builtin_convertvector((is_nan & quiet) | (~is_nan & rounded), bits8);
+    __builtin_memcpy(target, &result, sizeof(result));
+  } else {
+#if defined(__clang__)
+    typedef _Float16 half8 __attribute__((vector_size(16)));
+    const half8 result = __builtin_convertvector(row, half8);
+    __builtin_memcpy(target, &result, sizeof(result));
+#elif defined(__F16C__)
+    const auto result = __builtin_ia32_vcvtps2ph256(row, 0);
+    __builtin_memcpy(target, &result, sizeof(result));
+#else
+    for (int c = 0; c < 8; c++) target[c] = T(row[c]);
+#endif
+  }
+}
+
+// Swaps the off-diagonal blocks of 4, 2 and 1: three rounds of eight shuffles.
+SOFTMETAL_INLINE void transpose(row8 (&m)[8]) {
+  row8 t[8];
   SOFTMETAL_UNROLL
-  for (int c = 0; c < 8; c++) target[c * step] = T(row[c]);
+  for (int i = 0; i < 4; i++) {
+    t[i] = __builtin_shufflevector(m[i], m[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+    t[i + 4] = __builtin_shufflevector(m[i], m[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+  }
+  SOFTMETAL_UNROLL
+  for (int i = 0; i < 8; i += 4) {
+    SOFTMETAL_UNROLL
+    for (int j = i; j < i + 2; j++) {
+      m[j] = __builtin_shufflevector(t[j], t[j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+      m[j + 2] = __builtin_shufflevector(t[j], t[j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+    }
+  }
+  SOFTMETAL_UNROLL
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = __builtin_shufflevector(m[i], m[i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+    t[i + 1] = __builtin_shufflevector(m[i], m[i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+  }
+  SOFTMETAL_UNROLL
+  for (int i = 0; i < 8; i++) m[i] = t[i];
 }
 
 }  // namespace softmetal
 
 namespace metal {
 
-// A tile that the one lane owns whole, one vector register per row. Tiles of half and bfloat hold floats, which
-// represent all of their values; they round when stored.
+// A tile that the one lane owns whole, one vector register per row. Tiles of half and bfloat hold floats,
+// which represent all of their values; they round when stored.
 template <class T>
 struct simdgroup_matrix<T, 8, 8> {
   softmetal::row8 rows[8];
@@ -152,32 +280,29 @@ SOFTMETAL_INLINE simdgroup_matrix<T, Cols, Rows> make_diagonal_simdgroup_matrix(
 }
 
 template <class T>
-SOFTMETAL_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& d, const T* source, ulong elements_per_row = 8,
-                                     ulong2 matrix_origin = 0, bool transpose_matrix = false) {
+SOFTMETAL_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& d, const T* source,
+                                     ulong elements_per_row = 8, ulong2 matrix_origin = 0,
+                                     bool transpose_matrix = false) {
   source += matrix_origin.y * elements_per_row + matrix_origin.x;
   SOFTMETAL_UNROLL
-  for (int r = 0; r < 8; r++) {
-    d.rows[r] = transpose_matrix ? softmetal::load_row(source + r, elements_per_row)
-                                 : softmetal::load_row(source + r * elements_per_row);
-  }
+  for (int r = 0; r < 8; r++) d.rows[r] = softmetal::load_row(source + r * elements_per_row);
+  if (transpose_matrix) softmetal::transpose(d.rows);
 }
 template <class T>
-SOFTMETAL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* target, ulong elements_per_row = 8,
-                                      ulong2 matrix_origin = 0, bool transpose_matrix = false) {
+SOFTMETAL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* target,
+                                      ulong elements_per_row = 8, ulong2 matrix_origin = 0,
+                                      bool transpose_matrix = false) {
   target += matrix_origin.y * elements_per_row + matrix_origin.x;
+  simdgroup_matrix<T, 8, 8> m = a;
+  if (transpose_matrix) softmetal::transpose(m.rows);
   SOFTMETAL_UNROLL
-  for (int r = 0; r < 8; r++) {
-    if (transpose_matrix) {
-      softmetal::store_row(a.rows[r], target + r, elements_per_row);
-    } else {
-      softmetal::store_row(a.rows[r], target + r * elements_per_row, 1);
-    }
-  }
+  for (int r = 0; r < 8; r++) softmetal::store_row(m.rows[r], target + r * elements_per_row);
 }
 
 // d = a * b + c. Each element of a is broadcast from memory, which costs less than from a register.
 template <class D, class A, class B, class C>
-SOFTMETAL_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d, const simdgroup_matrix<A, 8, 8>& a,
+SOFTMETAL_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d,
+                                                    const simdgroup_matrix<A, 8, 8>& a,
                                                     const simdgroup_matrix<B, 8, 8>& b,
                                                     const simdgroup_matrix<C, 8, 8>& c) {
   simdgroup_matrix<C, 8, 8> sum = c;

@@ -3,9 +3,11 @@
 
 #include "softmetal_half.h"
 
-namespace softmetal {
+// The classes that users hold stand apart in namespace softmetal::types: unqualified calls with such
+// arguments search that namespace, and must not find the library's internals there.
+namespace softmetal::types {
 
-// Storage of 2 to 4 components under both of their names. get<I> and operator[] reach them by number.
+// Storage of 2 to 4 components under both of their names.
 template <class T, int N>
 struct components;
 
@@ -46,7 +48,10 @@ struct components<T, 4> {
   };
 };
 
-}  // namespace softmetal
+template <class V, int... I>
+struct swizzle_ref;
+
+}  // namespace softmetal::types
 
 namespace metal {
 template <class T, int N>
@@ -57,8 +62,8 @@ struct packed_vec;
 
 namespace softmetal {
 
-template <class V, int... I>
-struct swizzle_ref;
+using types::components;
+using types::swizzle_ref;
 
 // What an argument is: its element type and how many of them. A scalar has width 1. Packed vectors and
 // swizzles count as the vector that they convert to.
@@ -156,43 +161,44 @@ constexpr bool is_splat() {
 }
 
 // What vec and packed_vec have in common besides storage. V is the derived class.
-#define SOFTMETAL_VECTOR_MEMBERS(V)                                                                         \
-  using element_type = T;                                                                                   \
-  V() = default;                                                                                            \
-  template <class S, metal::enable_if_t<softmetal::is_splat<T, S>(), int> = 0>                              \
-  constexpr SOFTMETAL_INLINE V(const S& s) : storage(softmetal::splat<T, N>(T(s))) {}                       \
-  template <class... P, metal::enable_if_t<softmetal::are_parts<T, N, P...>(), int> = 0>                    \
-  constexpr SOFTMETAL_INLINE V(const P&... p) : storage(softmetal::join<T, N>(p...)) {}                     \
-  template <class U>                                                                                        \
-  constexpr SOFTMETAL_INLINE explicit V(const vec<U, N>& v) : storage(softmetal::join<T, N>(v)) {}          \
-  template <class U>                                                                                        \
-  constexpr SOFTMETAL_INLINE explicit V(const packed_vec<U, N>& v) : storage(softmetal::join<T, N>(v)) {}   \
-  SOFTMETAL_INLINE T& operator[](size_t i) { return reinterpret_cast<T*>(this)[i]; }                        \
-  SOFTMETAL_INLINE const T& operator[](size_t i) const { return reinterpret_cast<const T*>(this)[i]; }      \
-  template <int I>                                                                                          \
-  constexpr SOFTMETAL_INLINE const T& get() const {                                                         \
-    static_assert(I < N, "a swizzle reads a component that the vector does not have");                      \
-    if constexpr (I == 0) {                                                                                 \
-      return this->x;                                                                                       \
-    } else if constexpr (I == 1) {                                                                          \
-      return this->y;                                                                                       \
-    } else if constexpr (I == 2) {                                                                          \
-      return this->z;                                                                                       \
-    } else {                                                                                                \
-      return this->w;                                                                                       \
-    }                                                                                                       \
-  }                                                                                                         \
-  template <int I>                                                                                          \
-  constexpr SOFTMETAL_INLINE T& get() {                                                                     \
-    return const_cast<T&>(static_cast<const V&>(*this).template get<I>());                                  \
-  }                                                                                                         \
-  template <int... I>                                                                                       \
-  constexpr SOFTMETAL_INLINE vec<T, sizeof...(I)> sw() const {                                              \
-    return vec<T, sizeof...(I)>(get<I>()...);                                                               \
-  }                                                                                                         \
-  template <int... I>                                                                                       \
-  constexpr SOFTMETAL_INLINE softmetal::swizzle_ref<V, I...> sw_ref() {                                     \
-    return softmetal::swizzle_ref<V, I...>(*this);                                                          \
+#define SOFTMETAL_VECTOR_MEMBERS(V)                                                                       \
+  using element_type = T;                                                                                 \
+  V() = default;                                                                                          \
+  template <class S, metal::enable_if_t<softmetal::is_splat<T, S>(), int> = 0>                            \
+  constexpr SOFTMETAL_INLINE V(const S& s) : storage(softmetal::splat<T, N>(T(s))) {}                     \
+  template <class A, class... P, metal::enable_if_t<softmetal::are_parts<T, N, A, P...>(), int> = 0>      \
+  constexpr SOFTMETAL_INLINE V(const A& first, const P&... p)                                             \
+      : storage(softmetal::join<T, N>(first, p...)) {}                                                    \
+  template <class U>                                                                                      \
+  constexpr SOFTMETAL_INLINE explicit V(const vec<U, N>& v) : storage(softmetal::join<T, N>(v)) {}        \
+  template <class U>                                                                                      \
+  constexpr SOFTMETAL_INLINE explicit V(const packed_vec<U, N>& v) : storage(softmetal::join<T, N>(v)) {} \
+  SOFTMETAL_INLINE T& operator[](size_t i) { return reinterpret_cast<T*>(this)[i]; }                      \
+  SOFTMETAL_INLINE const T& operator[](size_t i) const { return reinterpret_cast<const T*>(this)[i]; }    \
+  template <int I>                                                                                        \
+  constexpr SOFTMETAL_INLINE const T& get() const {                                                       \
+    static_assert(I < N, "a swizzle reads a component that the vector does not have");                    \
+    if constexpr (I == 0) {                                                                               \
+      return this->x;                                                                                     \
+    } else if constexpr (I == 1) {                                                                        \
+      return this->y;                                                                                     \
+    } else if constexpr (I == 2) {                                                                        \
+      return this->z;                                                                                     \
+    } else {                                                                                              \
+      return this->w;                                                                                     \
+    }                                                                                                     \
+  }                                                                                                       \
+  template <int I>                                                                                        \
+  constexpr SOFTMETAL_INLINE T& get() {                                                                   \
+    return const_cast<T&>(static_cast<const V&>(*this).template get<I>());                                \
+  }                                                                                                       \
+  template <int... I>                                                                                     \
+  constexpr SOFTMETAL_INLINE vec<T, sizeof...(I)> sw() const {                                            \
+    return vec<T, sizeof...(I)>(get<I>()...);                                                             \
+  }                                                                                                       \
+  template <int... I>                                                                                     \
+  constexpr SOFTMETAL_INLINE softmetal::swizzle_ref<V, I...> sw_ref() {                                   \
+    return softmetal::swizzle_ref<V, I...>(*this);                                                        \
   }
 
 template <class T, int N>
@@ -219,38 +225,38 @@ struct packed_vec : softmetal::components<T, N> {
 
 // The operators. Element-wise on two vectors of one type, or on a vector and a scalar that converts to its
 // element type. The result is rounded or wrapped to the element type: no promotion of small integers.
-#define SOFTMETAL_VECTOR_OPERATOR(op, R)                                                                 \
-  template <class T, int N>                                                                              \
-  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const vec<T, N>& a, const vec<T, N>& b) {             \
-    if constexpr (N == 2) {                                                                              \
-      return vec<R, N>(R(a.x op b.x), R(a.y op b.y));                                                    \
-    } else if constexpr (N == 3) {                                                                       \
-      return vec<R, N>(R(a.x op b.x), R(a.y op b.y), R(a.z op b.z));                                     \
-    } else {                                                                                             \
-      return vec<R, N>(R(a.x op b.x), R(a.y op b.y), R(a.z op b.z), R(a.w op b.w));                      \
-    }                                                                                                    \
-  }                                                                                                      \
-  template <class T, int N>                                                                              \
-  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const vec<T, N>& a, const type_identity_t<T>& b) {    \
-    return a op vec<T, N>(b);                                                                            \
-  }                                                                                                      \
-  template <class T, int N>                                                                              \
-  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const type_identity_t<T>& a, const vec<T, N>& b) {    \
-    return vec<T, N>(a) op b;                                                                            \
-  }                                                                                                      \
-  template <class A, class B, enable_if_t<softmetal::is_proxy<A> || softmetal::is_proxy<B>, int> = 0>    \
-  constexpr SOFTMETAL_INLINE auto operator op(const A& a, const B& b)                                    \
-      ->decltype(softmetal::unproxy(a) op softmetal::unproxy(b)) {                                       \
-    return softmetal::unproxy(a) op softmetal::unproxy(b);                                               \
+#define SOFTMETAL_VECTOR_OPERATOR(op, R)                                                              \
+  template <class T, int N>                                                                           \
+  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const vec<T, N>& a, const vec<T, N>& b) {          \
+    if constexpr (N == 2) {                                                                           \
+      return vec<R, N>(R(a.x op b.x), R(a.y op b.y));                                                 \
+    } else if constexpr (N == 3) {                                                                    \
+      return vec<R, N>(R(a.x op b.x), R(a.y op b.y), R(a.z op b.z));                                  \
+    } else {                                                                                          \
+      return vec<R, N>(R(a.x op b.x), R(a.y op b.y), R(a.z op b.z), R(a.w op b.w));                   \
+    }                                                                                                 \
+  }                                                                                                   \
+  template <class T, int N>                                                                           \
+  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const vec<T, N>& a, const type_identity_t<T>& b) { \
+    return a op vec<T, N>(b);                                                                         \
+  }                                                                                                   \
+  template <class T, int N>                                                                           \
+  constexpr SOFTMETAL_INLINE vec<R, N> operator op(const type_identity_t<T>& a, const vec<T, N>& b) { \
+    return vec<T, N>(a) op b;                                                                         \
+  }                                                                                                   \
+  template <class A, class B, enable_if_t<softmetal::is_proxy<A> || softmetal::is_proxy<B>, int> = 0> \
+  constexpr SOFTMETAL_INLINE auto operator op(const A& a, const B& b)                                 \
+      ->decltype(softmetal::unproxy(a) op softmetal::unproxy(b)) {                                    \
+    return softmetal::unproxy(a) op softmetal::unproxy(b);                                            \
   }
-#define SOFTMETAL_VECTOR_ASSIGNMENT(op)                                                           \
-  template <class T, int N, class B, enable_if_t<is_convertible<B, vec<T, N>>::value, int> = 0>   \
-  constexpr SOFTMETAL_INLINE vec<T, N>& operator op##=(vec<T, N>& a, const B& b) {                \
-    return a = a op vec<T, N>(b);                                                                 \
-  }                                                                                               \
-  template <class T, int N, class B, enable_if_t<is_convertible<B, vec<T, N>>::value, int> = 0>   \
-  constexpr SOFTMETAL_INLINE packed_vec<T, N>& operator op##=(packed_vec<T, N>& a, const B& b) {  \
-    return a = vec<T, N>(a) op vec<T, N>(b);                                                      \
+#define SOFTMETAL_VECTOR_ASSIGNMENT(op)                                                             \
+  template <class T, int N, class B, enable_if_t<is_convertible<B, vec<T, N>>::value, int> = 0>     \
+  constexpr SOFTMETAL_INLINE vec<T, N>& operator op## = (vec<T, N> & a, const B& b) {               \
+    return a = a op vec<T, N>(b);                                                                   \
+  }                                                                                                 \
+  template <class T, int N, class B, enable_if_t<is_convertible<B, vec<T, N>>::value, int> = 0>     \
+  constexpr SOFTMETAL_INLINE packed_vec<T, N>& operator op## = (packed_vec<T, N> & a, const B& b) { \
+    return a = vec<T, N>(a) op vec<T, N>(b);                                                        \
   }
 
 }  // namespace metal
@@ -295,17 +301,17 @@ SOFTMETAL_VECTOR_ASSIGNMENT(>>)
 #undef SOFTMETAL_VECTOR_OPERATOR
 #undef SOFTMETAL_VECTOR_ASSIGNMENT
 
-#define SOFTMETAL_VECTOR_UNARY(op, R)                                                        \
-  template <class A, enable_if_t<softmetal::is_vector<A>, int> = 0>                          \
-  constexpr SOFTMETAL_INLINE vec<R, softmetal::width_of<A>> operator op(const A& proxy) {    \
-    const softmetal::vector_of<A> a = proxy;                                                 \
-    if constexpr (softmetal::width_of<A> == 2) {                                             \
-      return {R(op a.x), R(op a.y)};                                                         \
-    } else if constexpr (softmetal::width_of<A> == 3) {                                      \
-      return {R(op a.x), R(op a.y), R(op a.z)};                                              \
-    } else {                                                                                 \
-      return {R(op a.x), R(op a.y), R(op a.z), R(op a.w)};                                   \
-    }                                                                                        \
+#define SOFTMETAL_VECTOR_UNARY(op, R)                                                     \
+  template <class A, enable_if_t<softmetal::is_vector<A>, int> = 0>                       \
+  constexpr SOFTMETAL_INLINE vec<R, softmetal::width_of<A>> operator op(const A& proxy) { \
+    const softmetal::vector_of<A> a = proxy;                                              \
+    if constexpr (softmetal::width_of<A> == 2) {                                          \
+      return {R(op a.x), R(op a.y)};                                                      \
+    } else if constexpr (softmetal::width_of<A> == 3) {                                   \
+      return {R(op a.x), R(op a.y), R(op a.z)};                                           \
+    } else {                                                                              \
+      return {R(op a.x), R(op a.y), R(op a.z), R(op a.w)};                                \
+    }                                                                                     \
   }
 SOFTMETAL_VECTOR_UNARY(-, softmetal::element_of<A>)
 SOFTMETAL_VECTOR_UNARY(+, softmetal::element_of<A>)
@@ -336,7 +342,7 @@ constexpr SOFTMETAL_INLINE A operator--(A& a, int) {
 
 }  // namespace metal
 
-namespace softmetal {
+namespace softmetal::types {
 
 // An assignable choice of components. Every value is read before the first is written, so v.xy = v.yx works.
 template <class V, int... I>
@@ -355,12 +361,14 @@ struct swizzle_ref {
     assign(v, metal::type_identity<order<I...>>());
     return *this;
   }
-  constexpr SOFTMETAL_INLINE const swizzle_ref& operator=(const swizzle_ref& v) const { return *this = value(v); }
+  constexpr SOFTMETAL_INLINE const swizzle_ref& operator=(const swizzle_ref& v) const {
+    return *this = value(v);
+  }
 
-#define SOFTMETAL_SWIZZLE_ASSIGNMENT(op)                                              \
-  template <class B>                                                                  \
-  constexpr SOFTMETAL_INLINE const swizzle_ref& operator op##=(const B& b) const {    \
-    return *this = value(*this) op b;                                                 \
+#define SOFTMETAL_SWIZZLE_ASSIGNMENT(op)                                             \
+  template <class B>                                                                 \
+  constexpr SOFTMETAL_INLINE const swizzle_ref& operator op## = (const B& b) const { \
+    return *this = value(*this) op b;                                                \
   }
   SOFTMETAL_SWIZZLE_ASSIGNMENT(+)
   SOFTMETAL_SWIZZLE_ASSIGNMENT(-)
@@ -393,7 +401,7 @@ struct swizzle_ref {
   }
 };
 
-}  // namespace softmetal
+}  // namespace softmetal::types
 
 // The scalar names that C++ lacks. Those that the C library may declare too are the same types there.
 typedef unsigned char uchar;
@@ -401,20 +409,20 @@ typedef unsigned short ushort;
 typedef unsigned int uint;
 typedef unsigned long ulong;
 
-#define SOFTMETAL_VECTOR_NAMES(T)                   \
-  typedef metal::vec<T, 2> T##2;                    \
-  typedef metal::vec<T, 3> T##3;                    \
-  typedef metal::vec<T, 4> T##4;                    \
-  typedef metal::packed_vec<T, 2> packed_##T##2;    \
-  typedef metal::packed_vec<T, 3> packed_##T##3;    \
-  typedef metal::packed_vec<T, 4> packed_##T##4;    \
-  namespace metal {                                 \
-  using ::packed_##T##2;                            \
-  using ::packed_##T##3;                            \
-  using ::packed_##T##4;                            \
-  using ::T##2;                                     \
-  using ::T##3;                                     \
-  using ::T##4;                                     \
+#define SOFTMETAL_VECTOR_NAMES(T)                \
+  typedef metal::vec<T, 2> T##2;                 \
+  typedef metal::vec<T, 3> T##3;                 \
+  typedef metal::vec<T, 4> T##4;                 \
+  typedef metal::packed_vec<T, 2> packed_##T##2; \
+  typedef metal::packed_vec<T, 3> packed_##T##3; \
+  typedef metal::packed_vec<T, 4> packed_##T##4; \
+  namespace metal {                              \
+  using ::packed_##T##2;                         \
+  using ::packed_##T##3;                         \
+  using ::packed_##T##4;                         \
+  using ::T##2;                                  \
+  using ::T##3;                                  \
+  using ::T##4;                                  \
   }
 SOFTMETAL_VECTOR_NAMES(bool)
 SOFTMETAL_VECTOR_NAMES(char)

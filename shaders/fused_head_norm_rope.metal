@@ -3,13 +3,52 @@
 #include "include/rows.h"
 #include "params/fused_head_norm_rope.h"
 
-// Lanes of one SIMD-group normalise and turn one head, which they hold in `row` in between.
-// cosine and sine may lie in device or in threadgroup memory.
-template <typename T, typename W, bool weighted, typename Table>
-inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* in, device T* out,
-                      const device W* weight, Table cosine, Table sine, threadgroup float* row, uint lane, uint width,
-                      bool stream) {
-  const uint dim = params.head_dim, pairs = params.half_rope_dim, offset = params.pair_offset;
+// What turns a head, the same for all heads of a token: weight and angles multiplied out once, so that
+//   y[i] = own[i] * v[i] + other[i] * v[partner of i]
+// for the normalised v. `own` has head_dim floats; `other` has two for each pair: of its first, of its second element.
+struct Turn {
+  threadgroup float* own;
+  threadgroup float* other;
+};
+
+inline Turn turn_in(threadgroup float* memory, uint head_dim) { return Turn{memory, memory + head_dim}; }
+
+template <bool weighted, typename W>
+inline float weight_at(const device W* weight, uint i) {
+  return weighted ? float(weight[i]) : 1.0f;
+}
+
+template <bool weighted, typename W>
+inline void set_pair(Turn turn, constant FusedHeadNormRopeParams& params, const device W* weight, uint i, float cosine,
+                     float sine) {
+  const uint partner = i + params.pair_offset;
+  const float first = weight_at<weighted>(weight, i), second = weight_at<weighted>(weight, partner);
+  turn.own[i] = first * cosine;
+  turn.own[partner] = second * cosine;
+  turn.other[i] = -second * sine;
+  turn.other[params.half_rope_dim + i] = first * sine;
+}
+
+// Elements that are normalised only: the rest of each half, or of the head.
+template <bool weighted, typename W>
+inline void set_unturned(Turn turn, constant FusedHeadNormRopeParams& params, const device W* weight, Team team) {
+  const uint pairs = params.half_rope_dim, offset = params.pair_offset;
+  for (uint i = pairs + team.thread_index; i < offset; i += team.threads) {
+    turn.own[i] = weight_at<weighted>(weight, i);
+  }
+  for (uint i = offset + pairs + team.thread_index; i < params.head_dim; i += team.threads) {
+    turn.own[i] = weight_at<weighted>(weight, i);
+  }
+}
+
+// The lanes of one SIMD-group normalise and turn one head, which they hold in `row` in between.
+// Dim 0: sizes are known at run time only. Otherwise head_dim is Dim and all of it turns.
+template <typename T, uint Dim>
+inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* in, device T* out, Turn turn,
+                      threadgroup float* row, uint lane, uint width, bool stream) {
+  const uint dim = Dim != 0 ? Dim : params.head_dim;
+  const uint pairs = Dim != 0 ? Dim / 2 : params.half_rope_dim;
+  const uint offset = Dim != 0 ? Dim / 2 : params.pair_offset;
   float sum = 0.0f;
   for (uint i = lane; i < dim; i += width) {
     const float v = float(in[i]);
@@ -19,100 +58,128 @@ inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* 
   const float inverse = precise::rsqrt(simd_sum(sum) / float(dim) + params.eps);
   simdgroup_barrier(mem_flags::mem_threadgroup);
 
-  // A lane reads and writes the two elements of its own pairs only.
+  // A lane reads and writes both elements of its own pairs, and no others.
   for (uint i = lane; i < pairs; i += width) {
-    float a = row[i] * inverse, b = row[i + offset] * inverse;
-    if (weighted) {
-      a *= float(weight[i]);
-      b *= float(weight[i + offset]);
-    }
-    row[i] = a * cosine[i] - b * sine[i];
-    row[i + offset] = b * cosine[i] + a * sine[i];
+    const float a = row[i] * inverse, b = row[i + offset] * inverse;
+    row[i] = a * turn.own[i] + b * turn.other[i];
+    row[i + offset] = b * turn.own[i + offset] + a * turn.other[pairs + i];
   }
-  for (uint i = pairs + lane; i < offset; i += width) row[i] *= weighted ? inverse * float(weight[i]) : inverse;
-  for (uint i = offset + pairs + lane; i < dim; i += width) row[i] *= weighted ? inverse * float(weight[i]) : inverse;
+  for (uint i = pairs + lane; i < offset; i += width) row[i] *= inverse * turn.own[i];
+  for (uint i = offset + pairs + lane; i < dim; i += width) row[i] *= inverse * turn.own[i];
   simdgroup_barrier(mem_flags::mem_threadgroup);
   store_row(out, row, dim, lane, width, stream);
   simdgroup_barrier(mem_flags::mem_threadgroup);
 }
 
-template <typename T, typename W, bool weighted, typename Table>
-inline void turn_token(constant FusedHeadNormRopeParams& params, const device T* x, device T* y, const device W* weight,
-                       Table cosine, Table sine, threadgroup float* rows, uint token, uint tokens, Team team) {
-  const uint dim = params.head_dim;
+template <typename T, uint Dim>
+inline void turn_heads(constant FusedHeadNormRopeParams& params, const device T* x, device T* y, Turn turn,
+                       threadgroup float* rows, uint token, uint tokens, Team team) {
+  const uint dim = Dim != 0 ? Dim : params.head_dim;
   const ulong start = ulong(token) * params.heads * dim;
   const bool stream = streams(ulong(tokens) * params.heads * dim * sizeof(T));
   threadgroup float* row = rows + team.simdgroup * dim;
   for (uint head = team.simdgroup; head < params.heads; head += team.simdgroups) {
     const ulong at = start + ulong(head) * dim;
-    turn_head<T, W, weighted>(params, x + at, y + at, weight, cosine, sine, row, team.lane, team.width, stream);
+    turn_head<T, Dim>(params, x + at, y + at, turn, row, team.lane, team.width, stream);
   }
 }
 
-#define TEAM_ARGUMENTS                                                                       \
-  uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]],        \
+template <typename T>
+inline void turn_token(constant FusedHeadNormRopeParams& params, const device T* x, device T* y, Turn turn,
+                       threadgroup float* rows, uint token, uint tokens, Team team) {
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  const uint dim = params.head_dim;
+  if (dim == 128 && params.half_rope_dim == 64) {
+    turn_heads<T, 128>(params, x, y, turn, rows, token, tokens, team);
+  } else if (dim == 256 && params.half_rope_dim == 128) {
+    turn_heads<T, 256>(params, x, y, turn, rows, token, tokens, team);
+  } else {
+    turn_heads<T, 0>(params, x, y, turn, rows, token, tokens, team);
+  }
+}
+
+template <bool weighted, typename T, typename W>
+inline void cached(constant FusedHeadNormRopeParams& params, const device T* x, device T* y, const device W* weight,
+                   const device float* cosine, const device float* sine, threadgroup float* rows,
+                   threadgroup float* memory, uint token, uint tokens, Team team) {
+  const Turn turn = turn_in(memory, params.head_dim);
+  const ulong table = ulong(token) * params.table_stride;
+  for (uint i = team.thread_index; i < params.half_rope_dim; i += team.threads) {
+    set_pair<weighted>(turn, params, weight, i, cosine[table + i], sine[table + i]);
+  }
+  set_unturned<weighted>(turn, params, weight, team);
+  turn_token(params, x, y, turn, rows, token, tokens, team);
+}
+
+template <bool weighted, typename T, typename W>
+inline void positional(constant FusedHeadNormRopeParams& params, const device T* x, device T* y,
+                       const device W* weight, const device uint* positions, const device float2* frequencies,
+                       const device float* factors, threadgroup float* rows, threadgroup float* memory, uint token,
+                       uint tokens, Team team) {
+  const Turn turn = turn_in(memory, params.head_dim);
+  const float position = position_value(positions[token], params.positions_signed != 0);
+  const uint pairs = params.half_rope_dim;
+  // One loop a step: each is simple enough to vectorise. A thread comes back to its own elements only.
+  if (params.has_freq_factors != 0) {
+    for (uint i = team.thread_index; i < pairs; i += team.threads) {
+      turn.own[i] = rope_angle(position, frequencies[i], factors[i]);
+    }
+  } else {
+    for (uint i = team.thread_index; i < pairs; i += team.threads) turn.own[i] = rope_angle(position, frequencies[i]);
+  }
+  for (uint i = team.thread_index; i < pairs; i += team.threads) {
+    float cosine;
+    turn.other[i] = precise::sincos(turn.own[i], cosine);
+    turn.own[i] = cosine;
+  }
+  for (uint i = team.thread_index; i < pairs; i += team.threads) {
+    set_pair<weighted>(turn, params, weight, i, turn.own[i], turn.other[i]);
+  }
+  set_unturned<weighted>(turn, params, weight, team);
+  turn_token(params, x, y, turn, rows, token, tokens, team);
+}
+
+#define TEAM_ARGUMENTS                                                                             \
+  threadgroup float *rows [[threadgroup(0)]], threadgroup float *memory [[threadgroup(1)]],        \
+      uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]],          \
       uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]], \
-      uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]],         \
+      uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]],               \
       uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]]
 #define TEAM \
   Team { thread_index, threads, lane, width, simdgroup, simdgroups }
 
-#define CACHED_ARGUMENTS                                                                                     \
-  const device float *cosine [[buffer(4)]], const device float *sine [[buffer(5)]],                          \
-      threadgroup float *rows [[threadgroup(0)]], TEAM_ARGUMENTS
-#define CACHED_TURN(T, W, weighted, weight)                                                                  \
-  const ulong table = ulong(token) * params.table_stride;                                                    \
-  turn_token<T, W, weighted>(params, x, y, weight, cosine + table, sine + table, rows, token, tokens, TEAM)
-
 template <typename T>
 [[kernel]] void rope_cached(constant FusedHeadNormRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
-                            device T* y [[buffer(2)]], CACHED_ARGUMENTS) {
-  CACHED_TURN(T, T, false, x);
+                            device T* y [[buffer(2)]], const device float* cosine [[buffer(4)]],
+                            const device float* sine [[buffer(5)]], TEAM_ARGUMENTS) {
+  cached<false>(params, x, y, x, cosine, sine, rows, memory, token, tokens, TEAM);
 }
 
 template <typename T, typename W>
 [[kernel]] void rope_cached_weighted(constant FusedHeadNormRopeParams& params [[buffer(0)]],
                                      const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
-                                     const device W* weight [[buffer(3)]], CACHED_ARGUMENTS) {
-  CACHED_TURN(T, W, true, weight);
+                                     const device W* weight [[buffer(3)]], const device float* cosine [[buffer(4)]],
+                                     const device float* sine [[buffer(5)]], TEAM_ARGUMENTS) {
+  cached<true>(params, x, y, weight, cosine, sine, rows, memory, token, tokens, TEAM);
 }
-
-// The angles of one token, computed once for all its heads.
-inline void angle_table(constant FusedHeadNormRopeParams& params, const device uint* positions,
-                        const device float2* frequencies, const device float* factors, threadgroup float* angles,
-                        uint token, Team team) {
-  const float position = position_value(positions[token], params.positions_signed != 0);
-  const uint pairs = params.half_rope_dim;
-  for (uint i = team.thread_index; i < pairs; i += team.threads) {
-    const float angle = params.has_freq_factors != 0 ? rope_angle(position, frequencies[i], factors[i])
-                                                     : rope_angle(position, frequencies[i]);
-    angles[i] = precise::cos(angle);
-    angles[pairs + i] = precise::sin(angle);
-  }
-  threadgroup_barrier(mem_flags::mem_threadgroup);
-}
-
-#define POSITIONAL_ARGUMENTS                                                                                 \
-  const device uint *positions [[buffer(4)]], const device float2 *frequencies [[buffer(5)]],                \
-      const device float *factors [[buffer(6)]], threadgroup float *rows [[threadgroup(0)]],                 \
-      threadgroup float *angles [[threadgroup(1)]], TEAM_ARGUMENTS
-#define POSITIONAL_TURN(T, W, weighted, weight)                                                              \
-  const Team team = TEAM;                                                                                    \
-  angle_table(params, positions, frequencies, factors, angles, token, team);                                 \
-  threadgroup const float* cosine = angles;                                                                  \
-  turn_token<T, W, weighted>(params, x, y, weight, cosine, cosine + params.half_rope_dim, rows, token, tokens, team)
 
 template <typename T>
 [[kernel]] void rope_positional(constant FusedHeadNormRopeParams& params [[buffer(0)]],
-                                const device T* x [[buffer(1)]], device T* y [[buffer(2)]], POSITIONAL_ARGUMENTS) {
-  POSITIONAL_TURN(T, T, false, x);
+                                const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
+                                const device uint* positions [[buffer(4)]],
+                                const device float2* frequencies [[buffer(5)]],
+                                const device float* factors [[buffer(6)]], TEAM_ARGUMENTS) {
+  positional<false>(params, x, y, x, positions, frequencies, factors, rows, memory, token, tokens, TEAM);
 }
 
 template <typename T, typename W>
 [[kernel]] void rope_positional_weighted(constant FusedHeadNormRopeParams& params [[buffer(0)]],
                                          const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
-                                         const device W* weight [[buffer(3)]], POSITIONAL_ARGUMENTS) {
-  POSITIONAL_TURN(T, W, true, weight);
+                                         const device W* weight [[buffer(3)]],
+                                         const device uint* positions [[buffer(4)]],
+                                         const device float2* frequencies [[buffer(5)]],
+                                         const device float* factors [[buffer(6)]], TEAM_ARGUMENTS) {
+  positional<true>(params, x, y, weight, positions, frequencies, factors, rows, memory, token, tokens, TEAM);
 }
 
 #define INSTANTIATE_PLAIN(name, T)                                                            \

@@ -3,6 +3,33 @@
 #include "include/rows.h"
 #include "params/vision_2d_rope.h"
 
+// The lanes of one SIMD-group turn every `simdgroups`-th head, which they hold in `row` in between.
+// Quarter: a quarter of head_dim, 0 where that is known at run time only.
+template <typename T, uint Quarter>
+inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, device T* y, threadgroup const float* angles,
+                       threadgroup float* rows, uint token, uint tokens, Team team) {
+  const uint quarter = Quarter != 0 ? Quarter : params.head_dim / 4;
+  const uint dim = 4 * quarter;
+  const bool stream = streams(ulong(tokens) * params.heads * dim * sizeof(T));
+  const ulong start = ulong(token) * params.heads * dim;
+  threadgroup float* row = rows + team.simdgroup * dim;
+  for (uint head = team.simdgroup; head < params.heads; head += team.simdgroups) {
+    const device T* in = x + start + ulong(head) * dim;
+    for (uint axis = 0; axis < 2; axis++) {
+      const uint base = axis * 2 * quarter;
+      for (uint i = team.lane; i < quarter; i += team.width) {
+        const float a = float(in[base + i]), b = float(in[base + quarter + i]);
+        const float cosine = angles[axis * quarter + i], sine = angles[(axis + 2) * quarter + i];
+        row[base + i] = a * cosine - b * sine;
+        row[base + quarter + i] = b * cosine + a * sine;
+      }
+    }
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+    store_row(y + start + ulong(head) * dim, row, dim, team.lane, team.width, stream);
+    simdgroup_barrier(mem_flags::mem_threadgroup);
+  }
+}
+
 // One threadgroup turns all heads of one token; the angles are computed once for them.
 template <typename T>
 [[kernel]] void vision_2d_rope(constant Vision2dRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
@@ -15,38 +42,30 @@ template <typename T>
                                uint width [[threads_per_simdgroup]],
                                uint simdgroup [[simdgroup_index_in_threadgroup]],
                                uint simdgroups [[simdgroups_per_threadgroup]]) {
-  const uint dim = params.head_dim, half_dim = dim / 2, quarter = dim / 4;
-  // cos x, sin x, cos y, sin y: a quarter of a head each.
+  const Team team{thread_index, threads, lane, width, simdgroup, simdgroups};
+  const uint quarter = params.head_dim / 4, half_dim = 2 * quarter;
   const float position_x = position_value(pos_x[token], params.pos_x_signed != 0);
   const float position_y = position_value(pos_y[token], params.pos_y_signed != 0);
+  // The cosines of both axes, then their sines, in two loops simple enough to vectorise.
   for (uint i = thread_index; i < quarter; i += threads) {
-    const float angle_x = rope_angle(position_x, frequencies[i]);
-    const float angle_y = rope_angle(position_y, frequencies[i]);
-    angles[i] = precise::cos(angle_x);
-    angles[quarter + i] = precise::sin(angle_x);
-    angles[half_dim + i] = precise::cos(angle_y);
-    angles[half_dim + quarter + i] = precise::sin(angle_y);
+    angles[i] = rope_angle(position_x, frequencies[i]);
+    angles[quarter + i] = rope_angle(position_y, frequencies[i]);
+  }
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint i = thread_index; i < half_dim; i += threads) {
+    float cosine;
+    angles[half_dim + i] = precise::sincos(angles[i], cosine);
+    angles[i] = cosine;
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
-  const bool stream = streams(ulong(tokens) * params.heads * dim * sizeof(T));
-  const ulong start = ulong(token) * params.heads * dim;
-  threadgroup float* row = rows + simdgroup * dim;
-  for (uint head = simdgroup; head < params.heads; head += simdgroups) {
-    const device T* in = x + start + ulong(head) * dim;
-    for (uint axis = 0; axis < 2; axis++) {
-      const uint base = axis * half_dim;
-      threadgroup const float* cosine = angles + base;
-      threadgroup const float* sine = cosine + quarter;
-      for (uint i = lane; i < quarter; i += width) {
-        const float a = float(in[base + i]), b = float(in[base + quarter + i]);
-        row[base + i] = a * cosine[i] - b * sine[i];
-        row[base + quarter + i] = b * cosine[i] + a * sine[i];
-      }
-    }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
-    store_row(y + start + ulong(head) * dim, row, dim, lane, width, stream);
-    simdgroup_barrier(mem_flags::mem_threadgroup);
+  // Heads of 64, 72, 80 and 128, as constants.
+  switch (quarter) {
+    case 16: return turn_heads<T, 16>(params, x, y, angles, rows, token, tokens, team);
+    case 18: return turn_heads<T, 18>(params, x, y, angles, rows, token, tokens, team);
+    case 20: return turn_heads<T, 20>(params, x, y, angles, rows, token, tokens, team);
+    case 32: return turn_heads<T, 32>(params, x, y, angles, rows, token, tokens, team);
+    default: return turn_heads<T, 0>(params, x, y, angles, rows, token, tokens, team);
   }
 }
 

@@ -8,8 +8,7 @@
 //          cached:     4 cos f32, 5 sin f32
 //          positional: 4 positions, 5 inverse frequencies float2[half_rope_dim] (see rope.h),
 //                      6 freq_factors f32 (anything bound when has_freq_factors is 0)
-// threadgroup memory: 0 simdgroups * head_dim floats, 1 (positional) 2 * half_rope_dim floats;
-//          lengths rounded up to 16 bytes, at least 16
+// threadgroup memory: 0 simdgroups * head_dim floats, 1 2 * head_dim floats; lengths rounded up to 16 bytes
 // grid: one threadgroup for each token, of whole SIMD-groups that share the heads
 #pragma once
 #ifndef __METAL_VERSION__

@@ -1,0 +1,218 @@
+#include "softmetal/msl/toolchain.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace softmetal::msl {
+namespace {
+
+std::string base_name(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+bool names_zig(const std::vector<std::string>& command) {
+  return std::any_of(command.begin(), command.end(), [](const std::string& word) {
+    const std::string base = base_name(word);
+    return base == "zig" || base == "ziglang" || base == "zig.exe" || base.rfind("zig-", 0) == 0;
+  });
+}
+
+void append(std::vector<std::string>& to, std::initializer_list<const char*> flags) {
+  to.insert(to.end(), flags.begin(), flags.end());
+}
+
+std::string host_architecture() {
+#if defined(__x86_64__)
+  return "x86_64";
+#elif defined(__aarch64__)
+  return "aarch64";
+#else
+  return "";
+#endif
+}
+
+}  // namespace
+
+std::vector<std::string> split_command(const std::string& command) {
+  std::vector<std::string> words;
+  std::string word;
+  bool open = false;
+  char quote = 0;
+  for (size_t i = 0; i < command.size(); ++i) {
+    const char c = command[i];
+    if (quote) {
+      if (c == quote)
+        quote = 0;
+      else
+        word += c;
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+      open = true;
+    } else if (c == '\\' && i + 1 < command.size()) {
+      word += command[++i];
+      open = true;
+    } else if (c == ' ' || c == '\t' || c == '\n') {
+      if (open) words.push_back(word);
+      word.clear();
+      open = false;
+    } else {
+      word += c;
+      open = true;
+    }
+  }
+  if (open) words.push_back(word);
+  return words;
+}
+
+Toolchain detect_toolchain(const std::vector<std::string>& command) {
+  Toolchain result;
+  result.command = command;
+  if (command.empty()) {
+    result.error = "no shader compiler is given";
+    return result;
+  }
+  std::vector<std::string> ask = command;
+  ask.push_back("--version");
+  const ProcessResult answer = run_process(ask, tool_environment(""), 60);
+  std::string name;
+  for (const std::string& word : command) name += (name.empty() ? "" : " ") + word;
+  if (!answer.ok()) {
+    result.error = "the shader compiler '" + name +
+                   "' does not work: " + (answer.output.empty() ? "no answer to --version" : answer.output);
+    return result;
+  }
+  result.version = answer.output.substr(0, answer.output.find('\n'));
+  const bool clang = answer.output.find("clang") != std::string::npos;
+  const bool gcc = answer.output.find("Free Software Foundation") != std::string::npos;
+  if (!clang && !gcc) {
+    result.error =
+        "the shader compiler '" + name + "' is neither clang nor gcc: it says '" + result.version + "'";
+    return result;
+  }
+  result.flavour = !clang ? Flavour::Gcc : names_zig(command) ? Flavour::Zig : Flavour::Clang;
+  if (result.flavour == Flavour::Zig) result.version += " (zig)";
+  // "clang version 16.0.6", "g++ (Debian 12.2.0-14) 12.2.0": the number after the last space or after
+  // "version".
+  size_t number = result.version.find("version ");
+  if (clang && number != std::string::npos)
+    number += 8;
+  else
+    number = result.version.rfind(' ') + 1;
+  result.major = std::atoi(result.version.c_str() + std::min(number, result.version.size()));
+  const int needed = clang ? 16 : 12;
+  if (result.major != 0 && result.major < needed)
+    result.error = "the shader compiler '" + name + "' is " + result.version + ", needs version " +
+                   std::to_string(needed) + " or newer";
+  return result;
+}
+
+const std::vector<std::string>& known_isas() {
+  static const std::vector<std::string> names = {"x86-64-v3", "x86-64-v4", "aarch64"};
+  return names;
+}
+
+std::string host_isa() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                 __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                 __builtin_cpu_supports("avx512cd")
+             ? "x86-64-v4"
+             : "x86-64-v3";
+#else
+  return host_architecture();
+#endif
+}
+
+std::vector<std::string> target_flags(const Toolchain& toolchain, const std::string& isa,
+                                      std::string& error) {
+  const auto& known = known_isas();
+  if (std::find(known.begin(), known.end(), isa) == known.end()) {
+    error = "instruction set '" + isa + "' is unknown, needs x86-64-v3, x86-64-v4 or aarch64";
+    return {};
+  }
+  const std::string architecture = isa == "aarch64" ? "aarch64" : "x86_64";
+  const bool x86 = architecture == "x86_64";
+  const bool native = architecture == host_architecture();
+  std::vector<std::string> flags;
+  switch (toolchain.flavour) {
+    case Flavour::Zig: {
+      std::string cpu = isa;
+      std::replace(cpu.begin(), cpu.end(), '-', '_');
+      flags = {"-target", architecture + "-linux-gnu.2.28"};
+      if (x86) flags.push_back("-mcpu=" + cpu);
+      break;
+    }
+    case Flavour::Clang:
+      if (!native) flags = {"--target=" + architecture + "-linux-gnu", "-fuse-ld=lld"};
+      if (x86) flags.push_back("-march=" + isa);
+      break;
+    case Flavour::Gcc:
+      if (!native) {
+        error = "gcc cannot compile for " + isa + " on this machine, needs clang or zig";
+        return {};
+      }
+      if (x86) flags.push_back("-march=" + isa);
+      break;
+  }
+  return flags;
+}
+
+std::vector<std::string> preprocess_command(const Toolchain& toolchain) {
+  std::vector<std::string> command = toolchain.command;
+  append(command,
+         {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1",
+          "-D__METAL_VERSION__=320", "-D__SOFTMETAL__=1",
+          // The macros of <metal_stdlib> that stand for specifiers: they must be gone before translation.
+          "-DMETAL_FUNC=inline __attribute__((always_inline))"});
+  return command;
+}
+
+std::vector<std::string> compile_command(const Toolchain& toolchain, const CompileFlags& flags) {
+  std::vector<std::string> command = toolchain.command;
+  const bool gcc = toolchain.flavour == Flavour::Gcc;
+  const bool x86 = flags.isa != "aarch64";
+  append(command, {"-c", "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
+                   "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-stack-protector",
+                   "-fno-asynchronous-unwind-tables", "-fsigned-char", "-g0", "-w",
+                   // Kernels reinterpret buffers as a matter of course.
+                   "-fno-strict-aliasing"});
+  if (flags.fast_math) {
+    append(command, {"-ffast-math", "-fno-finite-math-only", "-fno-math-errno"});
+    // No reciprocal estimates: they cost accuracy, and differ between processors.
+    if (x86) command.push_back(gcc ? "-mno-recip" : "-mrecip=none");
+  } else {
+    append(command, {"-ffp-contract=off", "-fno-math-errno"});
+  }
+  if (flags.isa == "x86-64-v4") command.push_back("-mprefer-vector-width=512");
+  // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
+  if (gcc)
+    append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
+                     "-fmax-errors=20"});
+  else
+    append(command,
+           {"-fno-color-diagnostics", "-fno-caret-diagnostics", "-fno-show-column", "-ferror-limit=20"});
+  if (toolchain.flavour == Flavour::Zig) command.push_back("-fno-sanitize=undefined");
+  return command;
+}
+
+std::vector<std::string> link_command(const Toolchain& toolchain) {
+  std::vector<std::string> command = toolchain.command;
+  // Neither start-up files nor libraries: what a shader needs of the C library is checked afterwards and
+  // is in every process. Never -ffast-math here: it would set flush-to-zero for the whole process.
+  append(command, {"-shared", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id=none", "-s"});
+  if (toolchain.flavour == Flavour::Gcc) command.push_back("-Wl,-z,noexecstack");
+  return command;
+}
+
+std::vector<std::string> tool_environment(const std::string& directory) {
+  std::vector<std::string> environment = {"LC_ALL=C"};
+  if (!directory.empty()) {
+    environment.push_back("ZIG_GLOBAL_CACHE_DIR=" + directory + "/zig");
+    environment.push_back("ZIG_LOCAL_CACHE_DIR=" + directory + "/zig");
+  }
+  return environment;
+}
+
+}  // namespace softmetal::msl

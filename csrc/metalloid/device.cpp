@@ -1,5 +1,8 @@
 #include "metalloid/device.h"
 
+#include <pthread.h>
+
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -175,6 +178,36 @@ bool Device::wait(uint64_t serial, const Deadline& deadline) {
   if (!timeline_.wait(serial, deadline)) return false;
   pool_.collect();
   return true;
+}
+
+uint64_t Device::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used) {
+  uint64_t serial = timeline_.commit(buffer, used);
+  // Handlers run latest first. Metal may have some of its own, which take locks that our commits need: by now
+  // they are registered, so ours come before them.
+  static std::once_flag once;
+  std::call_once(once, survive_forks);
+  return serial;
+}
+
+void Device::survive_forks() {
+  // A lock that another thread holds during a fork would be held for ever in the child.
+  constexpr auto lock = [] {
+    registry().mutex.lock();
+    for (Device* device : registry().devices) {
+      device->timeline_.commit_mutex().lock();
+      device->pool_.mutex().lock();
+      device->timeline_.mutex().lock();
+    }
+  };
+  constexpr auto unlock = [] {
+    for (Device* device : registry().devices) {
+      device->timeline_.mutex().unlock();
+      device->pool_.mutex().unlock();
+      device->timeline_.commit_mutex().unlock();
+    }
+    registry().mutex.unlock();
+  };
+  pthread_atfork(lock, unlock, unlock);
 }
 
 NS::SharedPtr<MTL::CommandBuffer> Device::begin_command_buffer() {

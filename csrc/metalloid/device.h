@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,9 @@ class Device {
   const Timeline& timeline() const { return timeline_; }
   MTL::Device* metal() const { return metal_.get(); }
 
+  // See Timeline::commit().
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used);
+
   // A command buffer that retains nothing. Metal blocks when too many are open, so that is an Error here;
   // each needs one end_command_buffer() when it is committed or dropped.
   NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer();
@@ -70,6 +74,7 @@ class Device {
 
  private:
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
+  static void survive_forks();
   const Pipeline& find_pipeline(const Kernel& kernel);
 
   const std::string name_;

@@ -29,13 +29,13 @@ struct DTypeInfo {
   std::string_view name;
   uint8_t size;
   char kind;           // as NumPy: 'f', 'i', 'u', 'b'; 'V' for bfloat16, which NumPy itself does not know
-  const char* format;  // of the buffer protocol, null where it has none
+  const char* format;  // of the buffer protocol, native sizes (LP64), null where it has none
 };
 
 inline constexpr DTypeInfo kDTypes[kDTypeCount] = {
     {"float32", 4, 'f', "f"}, {"float16", 2, 'f', "e"}, {"bfloat16", 2, 'V', nullptr}, {"int8", 1, 'i', "b"},
     {"uint8", 1, 'u', "B"},   {"int16", 2, 'i', "h"},   {"uint16", 2, 'u', "H"},       {"int32", 4, 'i', "i"},
-    {"uint32", 4, 'u', "I"},  {"int64", 8, 'i', "q"},   {"uint64", 8, 'u', "Q"},       {"bool", 1, 'b', "?"},
+    {"uint32", 4, 'u', "I"},  {"int64", 8, 'i', "l"}, {"uint64", 8, 'u', "L"},       {"bool", 1, 'b', "?"},
 };
 
 constexpr const DTypeInfo& info(DType type) { return kDTypes[static_cast<size_t>(type)]; }

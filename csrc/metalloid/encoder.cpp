@@ -158,7 +158,7 @@ void CommandEncoder::commit() {
   if (encoder_) {
     AutoreleaseScope scope;
     encoder_->endEncoding();
-    serial_ = device_.timeline().commit(command_buffer_, held_);
+    serial_ = device_.commit(command_buffer_, held_);
   }
   // The serial in the storages protects them now.
   close(Status::committed);

@@ -85,7 +85,8 @@ class StoragePool {
 
   uint64_t used_bytes() const { return used_.load(std::memory_order_relaxed); }
   uint64_t cached_bytes() const { return cached_.load(std::memory_order_relaxed); }
-  uint64_t limit() const { return limit_; }
+  // For who must hold everything still; to be locked before the timeline's.
+  std::mutex& mutex() { return mutex_; }
 
  private:
   // A list through Storage::newer[L] and older[L]: 0 links a class (or the waiting ones), 1 all that is

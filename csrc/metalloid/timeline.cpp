@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
 constexpr size_t kFailuresKept = 64;
+constexpr size_t kRetireAt = 16;
 
 std::atomic<WaitHook> wait_hook{nullptr};
 
@@ -29,6 +30,7 @@ Timeline::Timeline(MTL::Device* device) : event_(NS::TransferPtr(device->newShar
 
 uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used) {
   AutoreleaseScope scope;
+  if (in_flight_count() >= kRetireAt) retire();  // for those who commit and never wait
   // Serials must be handed out in the order of the commits.
   std::lock_guard commit_lock(commit_mutex_);
   uint64_t serial = last_.load(std::memory_order_relaxed) + 1;
@@ -41,6 +43,11 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
   buffer->encodeSignalEvent(event_.get(), serial);
   buffer->commit();
   return serial;
+}
+
+size_t Timeline::in_flight_count() const {
+  std::lock_guard lock(mutex_);
+  return in_flight_.size();
 }
 
 void Timeline::retire() {

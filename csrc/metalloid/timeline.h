@@ -41,6 +41,10 @@ class Timeline {
 
   uint64_t last_committed() const { return last_.load(std::memory_order_acquire); }
 
+  // For who must hold everything still; to be locked in this order.
+  std::mutex& commit_mutex() { return commit_mutex_; }
+  std::mutex& mutex() { return mutex_; }
+
   // Why the command buffer failed; empty if it did not (or if very many others did since).
   std::string failure(uint64_t serial) const;
 
@@ -49,6 +53,7 @@ class Timeline {
     uint64_t serial;
     NS::SharedPtr<MTL::CommandBuffer> buffer;
   };
+  size_t in_flight_count() const;
   void retire();
 
   NS::SharedPtr<MTL::SharedEvent> event_;

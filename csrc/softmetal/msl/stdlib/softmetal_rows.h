@@ -3,8 +3,7 @@
 // to overwrite, which costs a memory-bound kernel a third of its time.
 #pragma once
 
-#include <stddef.h>
-#include <stdint.h>
+#include "softmetal_half.h"
 
 namespace softmetal {
 

@@ -1,0 +1,89 @@
+// Runs kernels at the speed of the machine: SIMD width one, the threads of a threadgroup in turn.
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+
+#include "softmetal/runtime/command.h"
+#include "softmetal/runtime/device.h"
+#include "softmetal/runtime/executor.h"
+#include "softmetal/runtime/library.h"
+
+namespace softmetal {
+
+namespace {
+
+// A thread's threadgroup memory. Each thread's starts at another place within a page, so that
+// hyperthreads that share a cache do not fight for the same sets.
+class ThreadgroupMemory {
+ public:
+  ThreadgroupMemory() {
+    static std::atomic<size_t> threads{0};
+    constexpr size_t kStep = 5 * 64, kPage = 4096;
+    const size_t shift = threads.fetch_add(1, std::memory_order_relaxed) * kStep % kPage;
+    // Some space behind, for kernels that load whole vectors at the end of an argument.
+    if (posix_memalign(&memory_, kPage, kMaxThreadgroupMemory + 2 * kPage) != 0) std::abort();
+    start_ = static_cast<char*>(memory_) + shift;
+  }
+  ~ThreadgroupMemory() { std::free(memory_); }
+  char* start() const { return start_; }
+
+ private:
+  void* memory_ = nullptr;
+  char* start_;
+};
+
+class CpuExecutor final : public Executor {
+ public:
+  const char* device_name() const override { return "softmetal cpu"; }
+  uint64_t registry_id() const override { return 1; }
+
+  uint64_t estimate_ns(const Dispatch& dispatch) const override {
+    if (dispatch.indirect) return UINT32_MAX;  // known only when it runs
+    const float unit_ns = dispatch.pipeline->unit_ns.load(std::memory_order_relaxed);
+    if (unit_ns > 0) return static_cast<uint64_t>(static_cast<float>(count_units(dispatch)) * unit_ns);
+    return guess_ns(dispatch);
+  }
+
+  uint64_t chunk(const Dispatch& dispatch, unsigned threads) const override {
+    if (threads == 1 && dispatch.units == 1) return 1;
+    // The measure of the last run and the guess by size: the larger, as the kernel may have been used for
+    // something small before. Splitting too finely costs little, too coarsely leaves threads idle.
+    const float unit_ns = dispatch.pipeline->unit_ns.load(std::memory_order_relaxed);
+    const auto measured = static_cast<uint64_t>(static_cast<float>(dispatch.units) * unit_ns);
+    const uint64_t ns = unit_ns > 0 ? std::max(measured, guess_ns(dispatch) / 4) : guess_ns(dispatch);
+    // Enough chunks to even out the ends, and none so long that a thread cannot stop to look around.
+    const uint64_t most = std::max<uint64_t>(uint64_t{32} * threads, ns / kLongestChunk);
+    const uint64_t chunks = std::clamp<uint64_t>(ns / kShortestChunk, 1, std::min(most, dispatch.units));
+    const uint64_t units_per_chunk = (dispatch.units + chunks - 1) / chunks;
+    // Whole cache lines of contiguous threads.
+    const uint64_t step = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS ? 64 : 1;
+    return (units_per_chunk + step - 1) / step * step;
+  }
+
+  void run(const Dispatch& dispatch, uint64_t begin, uint64_t end) override {
+    static thread_local ThreadgroupMemory memory;
+    dispatch.pipeline->kernel.run(&dispatch.launch, memory.start(), begin, end);
+  }
+
+ private:
+  static constexpr uint64_t kShortestChunk = 10'000;  // nanoseconds
+  static constexpr uint64_t kLongestChunk = 1'000'000;
+
+  // Before a kernel was measured: every thread does something, and memory is read at a few GB/s.
+  static uint64_t guess_ns(const Dispatch& dispatch) {
+    const uint64_t count = count_units(dispatch);
+    const uint64_t work = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS
+                              ? count
+                              : count * (100 + 4 * uint64_t{dispatch.threadgroup_threads});
+    return std::max(work, dispatch.bound_bytes / 8);
+  }
+};
+
+}  // namespace
+
+Executor& cpu_executor() {
+  static CpuExecutor executor;
+  return executor;
+}
+
+}  // namespace softmetal

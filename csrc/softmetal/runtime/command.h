@@ -1,0 +1,124 @@
+// What an encoder records and the scheduler runs.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "softmetal/runtime/kernel_abi.h"
+#include "softmetal/runtime/object.h"
+
+namespace softmetal {
+
+class Buffer;
+class Event;
+class Pipeline;
+
+struct Command {
+  enum class Kind : uint8_t { Dispatch, Signal, Wait };
+
+  explicit Command(Kind which) : kind(which) {}
+
+  const Kind kind;
+  Command* next = nullptr;
+};
+
+struct Dispatch : Command {
+  Dispatch() : Command(Kind::Dispatch) {}
+
+  bool barrier = true;  // everything before it has to end first
+  uint32_t threadgroup_threads = 1;
+  const Pipeline* pipeline = nullptr;
+  SoftmetalLaunch launch{};
+  uint64_t units = 0;
+  uint64_t bound_bytes = 0;  // in the buffers that the kernel sees
+  uint64_t threadgroup_memory = 0;
+  const Buffer* indirect = nullptr;  // holds threadgroups_per_grid when the dispatch begins
+  uint64_t indirect_offset = 0;
+
+  // Units are claimed here by every thread that runs the dispatch, so it gets a cache line of its own.
+  alignas(64) std::atomic<uint64_t> claimed{0};
+  uint64_t chunk = 0;
+
+  bool exhausted() const { return claimed.load(std::memory_order_relaxed) >= units; }
+};
+
+// How many units the grid has.
+uint64_t count_units(const Dispatch& dispatch);
+
+// Works out the grid from threadgroups_per_grid; false when the grid does not fit the ABI.
+bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z);
+
+struct EventCommand : Command {
+  EventCommand(Kind which, Event& on, uint64_t to) : Command(which), event(on), value(to) {}
+  Event& event;
+  const uint64_t value;
+};
+
+// Memory that is only ever given back all at once.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    for (const Block& block : blocks_) std::free(block.memory);
+  }
+
+  void* allocate(size_t size, size_t alignment) {
+    const size_t at = (used_ + alignment - 1) & ~(alignment - 1);
+    if (at + size > capacity_) return allocate_block(size);
+    used_ = at + size;
+    return memory_ + at;
+  }
+  template <class T, class... Arguments>
+  T* make(Arguments&&... arguments) {
+    return new (allocate(sizeof(T), alignof(T))) T(std::forward<Arguments>(arguments)...);
+  }
+
+  // Keeps some memory for the next use.
+  void reset();
+
+ private:
+  struct Block {
+    char* memory;
+    size_t capacity;
+  };
+  static constexpr size_t kBlock = 32 * 1024;  // aligned to 64 bytes, as is all it gives
+  static constexpr size_t kBlocksKept = 8;
+
+  void* allocate_block(size_t size);
+  void enter(size_t block);
+
+  std::vector<Block> blocks_;
+  size_t current_ = 0;
+  char* memory_ = nullptr;
+  size_t used_ = 0, capacity_ = 0;
+};
+
+// The contents of one command buffer. A queue uses it again for the next.
+struct Recording {
+  ~Recording() { clear(); }
+
+  void append(Command* command) {
+    *(last ? &last->next : &first) = command;
+    last = command;
+  }
+  void hold(Object* object) {
+    object->retain();
+    held.push_back(object);
+  }
+  void clear();
+
+  Arena arena;
+  Command* first = nullptr;
+  Command* last = nullptr;
+  std::vector<Object*> held;  // retained until the command buffer has run
+};
+
+}  // namespace softmetal

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <string>
+
+#include <Metal/Metal.hpp>
+
+#include "softmetal/runtime/executor.h"
+#include "softmetal/runtime/foundation.h"
+#include "softmetal/runtime/object.h"
+
+namespace softmetal {
+
+constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;
+constexpr NS::UInteger kMaxThreadgroupSide = 1024;
+constexpr NS::UInteger kMaxBytes = 4096;  // setBytes
+
+size_t page_size();
+
+// One for the life of the process.
+class Device final : public Object {
+ public:
+  explicit Device(Executor& kernel_executor) : executor(kernel_executor) { make_immortal(); }
+  const char* class_name() const override { return "MTL::Device"; }
+
+  Executor& executor;
+  std::atomic<uint64_t> allocated{0};
+};
+SOFTMETAL_BRIDGE(MTL::Device, Device)
+
+class Architecture final : public Object {
+ public:
+  explicit Architecture(std::string isa) : name(std::move(isa)) {}
+  const char* class_name() const override { return "MTL::Architecture"; }
+  const std::string name;
+};
+SOFTMETAL_BRIDGE(MTL::Architecture, Architecture)
+
+// What counts towards a device's memory: buffers and pipelines.
+class Allocation : public Object {
+ public:
+  virtual NS::UInteger allocated_size() const = 0;
+};
+SOFTMETAL_BRIDGE(MTL::Allocation, Allocation)
+
+class Buffer final : public Allocation {
+ public:
+  using Deallocator = std::function<void(void*, NS::UInteger)>;
+
+  // Zero-filled memory of its own; null when there is none.
+  static Buffer* allocate(Device& device, NS::UInteger length, MTL::ResourceOptions options);
+  // The caller's memory.
+  static Buffer* share(Device& device, void* pointer, NS::UInteger length, MTL::ResourceOptions options,
+                       Deallocator deallocator);
+  ~Buffer() override;
+
+  const char* class_name() const override { return "MTL::Buffer"; }
+  std::string describe() const override;
+  NS::UInteger allocated_size() const override { return reserved_; }
+  bool is_private() const { return (options >> 4 & 15) == MTL::StorageModePrivate; }
+
+  Device& device;
+  char* const address;
+  const NS::UInteger length;
+  const MTL::ResourceOptions options;
+  std::string label;
+  MTL::PurgeableState purgeable = MTL::PurgeableStateNonVolatile;
+  // The command buffer that retained this buffer last, so that binding it again there costs one compare.
+  std::atomic<uint64_t> retained_by{0};
+
+ private:
+  enum class Origin { Heap, Mapping, Caller };
+  Buffer(Device& owner, char* memory, NS::UInteger bytes, NS::UInteger reserved,
+         MTL::ResourceOptions resource_options, Origin origin, Deallocator deallocator = nullptr);
+
+  const NS::UInteger reserved_;
+  const Origin origin_;
+  const Deallocator deallocator_;
+};
+SOFTMETAL_BRIDGE(MTL::Buffer, Buffer)
+// Buffers are the only resources.
+SOFTMETAL_IMPL(MTL::Resource, Buffer)
+
+// Encoders of one queue run one after another, so a fence has nothing left to order.
+class Fence final : public Object {
+ public:
+  explicit Fence(Device& owner) : device(owner) {}
+  const char* class_name() const override { return "MTL::Fence"; }
+  Device& device;
+  std::string label;
+};
+SOFTMETAL_BRIDGE(MTL::Fence, Fence)
+
+}  // namespace softmetal

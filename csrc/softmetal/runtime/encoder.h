@@ -1,0 +1,84 @@
+#pragma once
+
+#include <cstdarg>
+#include <string>
+#include <vector>
+
+#include <Metal/Metal.hpp>
+
+#include "softmetal/runtime/queue.h"
+
+namespace softmetal {
+
+// Checks every call as Metal's API validation does, and records dispatches.
+class ComputeEncoder final : public Object {
+ public:
+  ComputeEncoder(CommandBuffer& owner, MTL::DispatchType type) : buffer(&owner), dispatch_type(type) {}
+  ~ComputeEncoder() override;
+  const char* class_name() const override { return "MTL::ComputeCommandEncoder"; }
+  std::string describe() const override;
+
+  void set_pipeline(Pipeline* state);
+  void set_buffer(const char* call, Buffer* bound, NS::UInteger offset, NS::UInteger index);
+  void set_buffer_offset(NS::UInteger offset, NS::UInteger index);
+  void set_bytes(const void* bytes, NS::UInteger length, NS::UInteger index);
+  void set_threadgroup_memory(NS::UInteger length, NS::UInteger index);
+  void use(const char* call, Buffer* resource, MTL::ResourceUsage usage);
+  void memory_barrier(MTL::BarrierScope scope);
+  void memory_barrier(const MTL::Resource* const* resources, NS::UInteger count);
+  void fence(const char* call, Fence* fence, bool waits);
+  void dispatch_threads(MTL::Size threads, MTL::Size threadgroup);
+  void dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup);
+  void dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup);
+  void push_group(const char* call, const NS::String* name);
+  void pop_group();
+  void end();
+
+  const Ref<CommandBuffer> buffer;
+  const MTL::DispatchType dispatch_type;
+  std::string label;
+
+ private:
+  struct Slot {
+    char* address;
+    uint64_t bytes;  // from the address to the end of what is bound
+    Buffer* buffer;  // null for setBytes
+  };
+
+  bool usable(const char* call) {
+    if (!ended_ && buffer->recording &&
+        buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted)
+      return true;
+    refuse(call);
+    return false;
+  }
+  void refuse(const char* call);
+  __attribute__((format(printf, 3, 4))) void fail(const char* call, const char* format, ...);
+  bool valid_index(const char* call, NS::UInteger index);
+  void retain(Buffer* bound);
+  Dispatch* begin_dispatch(const char* call, MTL::Size threadgroup);
+  bool bind(const char* call, Dispatch& dispatch);
+  bool bind_threadgroup_memory(const char* call);
+  void record(Dispatch& dispatch);
+
+  Pipeline* pipeline_ = nullptr;
+  uint32_t bound_ = 0;  // bit i: slots_[i] is valid
+  bool ended_ = false;
+  bool barrier_ = true;  // the next dispatch waits for those before it
+  bool arguments_changed_ = true;
+  bool threadgroup_changed_ = true;
+  // The arguments as the last dispatch got them; shared by the next if nothing was bound in between.
+  void** addresses_ = nullptr;
+  uint64_t* bytes_ = nullptr;
+  uint64_t bound_bytes_ = 0;
+  uint32_t* threadgroup_offsets_ = nullptr;
+  uint32_t* threadgroup_bytes_ = nullptr;
+  uint64_t threadgroup_total_ = 0;
+  std::vector<std::string> groups_;
+  Slot slots_[SOFTMETAL_MAX_BUFFERS];
+  uint32_t threadgroup_lengths_[SOFTMETAL_MAX_BUFFERS] = {};
+};
+SOFTMETAL_BRIDGE(MTL::ComputeCommandEncoder, ComputeEncoder)
+SOFTMETAL_IMPL(MTL::CommandEncoder, ComputeEncoder)
+
+}  // namespace softmetal

@@ -1,0 +1,590 @@
+#include "softmetal/runtime/library.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "softmetal/runtime/softmetal.h"
+
+namespace softmetal {
+
+namespace {
+
+constexpr const char* kLibraryDomain = "MTLLibraryErrorDomain";
+constexpr const char* kPipelineDomain = "AGXMetal";
+
+// What the build makes libraries for, best first.
+struct Isa {
+  const char* name;
+  bool usable;
+};
+
+std::vector<Isa> known_isas() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                  __builtin_cpu_supports("f16c");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                  __builtin_cpu_supports("avx512vl");
+  return {{"x86-64-v4", v4}, {"x86-64-v3", v3}};
+#elif defined(__aarch64__)
+  return {{"aarch64", true}};
+#else
+  return {};
+#endif
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  std::string result;
+  for (const auto& name : names) result += (result.empty() ? "" : ", ") + name;
+  return result.empty() ? "none" : result;
+}
+
+bool is_directory(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+bool exists(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0;
+}
+
+bool is_known_isa(const std::string& name) {
+  const auto isas = known_isas();
+  return std::any_of(isas.begin(), isas.end(), [&](const Isa& isa) { return name == isa.name; });
+}
+
+// A message when the runtime cannot work with the table.
+std::string table_problem(const SoftmetalLibrary* table) {
+  if (table->abi_version != SOFTMETAL_ABI_VERSION)
+    return text("its ABI version is %u, needs %u", table->abi_version, SOFTMETAL_ABI_VERSION);
+  const std::string isa = table->isa ? table->isa : "";
+  const auto usable = usable_isas(nullptr);
+  if (is_known_isa(isa) && std::find(usable.begin(), usable.end(), isa) == usable.end())
+    return text("it was compiled for %s, needs one of: %s", isa.c_str(), joined(usable).c_str());
+  for (uint32_t u = 0; u < table->unit_count; ++u) {
+    for (uint32_t k = 0; k < table->units[u]->kernel_count; ++k) {
+      const SoftmetalKernel& kernel = table->units[u]->kernels[k];
+      if (kernel.constant_count > 64)
+        return text("kernel \"%s\" has %u function constants, needs at most 64", kernel.name,
+                    kernel.constant_count);
+      for (uint32_t i = 0; i < kernel.argument_count; ++i)
+        if (kernel.arguments[i].index >= SOFTMETAL_MAX_BUFFERS)
+          return text("kernel \"%s\": argument \"%s\" has index %u, needs at most %u", kernel.name,
+                      kernel.arguments[i].name, kernel.arguments[i].index, SOFTMETAL_MAX_BUFFERS - 1);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string> usable_isas(std::string* error) {
+  std::vector<std::string> usable;
+  for (const Isa& isa : known_isas())
+    if (isa.usable) usable.emplace_back(isa.name);
+  const char* forced = std::getenv("METALLOID_ISA");
+  if (!forced || !*forced) return usable;
+  if (std::find(usable.begin(), usable.end(), forced) != usable.end()) return {forced};
+  if (error)
+    *error = text("METALLOID_ISA is \"%s\", needs one that this CPU has: %s", forced, joined(usable).c_str());
+  return {};
+}
+
+const char* data_type_name(MTL::DataType type) {
+  static constexpr const char* kScalars[] = {"float", "half",  "int",  "uint", "short", "ushort",
+                                             "char",  "uchar", "bool", "long", "ulong", "bfloat"};
+  static constexpr const char* kVectors[][3] = {
+      {"float2", "float3", "float4"}, {"half2", "half3", "half4"},    {"int2", "int3", "int4"},
+      {"uint2", "uint3", "uint4"},    {"short2", "short3", "short4"}, {"ushort2", "ushort3", "ushort4"},
+      {"char2", "char3", "char4"},    {"uchar2", "uchar3", "uchar4"}, {"bool2", "bool3", "bool4"},
+      {"long2", "long3", "long4"},    {"ulong2", "ulong3", "ulong4"}, {"bfloat2", "bfloat3", "bfloat4"},
+  };
+  static constexpr MTL::DataType kFirst[] = {MTL::DataTypeFloat, MTL::DataTypeHalf,  MTL::DataTypeInt,
+                                             MTL::DataTypeUInt,  MTL::DataTypeShort, MTL::DataTypeUShort,
+                                             MTL::DataTypeChar,  MTL::DataTypeUChar, MTL::DataTypeBool,
+                                             MTL::DataTypeLong,  MTL::DataTypeULong, MTL::DataTypeBFloat};
+  for (size_t i = 0; i < std::size(kFirst); ++i) {
+    if (type == kFirst[i]) return kScalars[i];
+    if (type > kFirst[i] && type <= kFirst[i] + 3) return kVectors[i][type - kFirst[i] - 1];
+  }
+  if (type == MTL::DataTypeNone) return "none";
+  return type == MTL::DataTypeStruct ? "struct" : "an unknown type";
+}
+
+size_t data_type_size(MTL::DataType type) {
+  // Each scalar type is followed by its vectors of 2, 3 and 4; three take the space of four.
+  struct Family {
+    MTL::DataType first;
+    size_t size;
+  };
+  static constexpr Family kFamilies[] = {
+      {MTL::DataTypeFloat, 4}, {MTL::DataTypeHalf, 2},   {MTL::DataTypeInt, 4},   {MTL::DataTypeUInt, 4},
+      {MTL::DataTypeShort, 2}, {MTL::DataTypeUShort, 2}, {MTL::DataTypeChar, 1},  {MTL::DataTypeUChar, 1},
+      {MTL::DataTypeBool, 1},  {MTL::DataTypeLong, 8},   {MTL::DataTypeULong, 8}, {MTL::DataTypeBFloat, 2}};
+  for (const Family& family : kFamilies) {
+    if (type >= family.first && type <= family.first + 3) {
+      const size_t lanes = type - family.first + 1;
+      return family.size * (lanes == 3 ? 4 : lanes);
+    }
+  }
+  return 0;
+}
+
+// Function constants ------------------------------------------------------------------------------
+
+Object* ConstantValues::clone() {
+  auto* made = new ConstantValues;
+  made->entries = entries;
+  return made;
+}
+
+void ConstantValues::set(Entry entry) {
+  for (Entry& known : entries) {
+    if (known.name == entry.name && known.index == entry.index) {
+      known = std::move(entry);
+      return;
+    }
+  }
+  entries.push_back(std::move(entry));
+}
+
+const ConstantValues::Entry* ConstantValues::find(const SoftmetalFunctionConstant& constant) const {
+  for (const Entry& entry : entries)
+    if (entry.name.empty() ? entry.index == constant.index : entry.name == constant.name) return &entry;
+  return nullptr;
+}
+
+static std::string constant_description(const SoftmetalFunctionConstant& constant) {
+  return text("function constant \"%s\" (index %u, %s)", constant.name, constant.index,
+              data_type_name(static_cast<MTL::DataType>(constant.data_type)));
+}
+
+// Function ----------------------------------------------------------------------------------------
+
+Function::Function(Library& owner, const SoftmetalKernel& entry)
+    : library(&owner), kernel(entry), constants(entry.constants_bytes), name(entry.name) {}
+
+std::string Function::describe() const {
+  return text("<MTL::Function: %p> name = %s", static_cast<const void*>(this), name.c_str());
+}
+
+std::string Function::specialize(const ConstantValues* values) {
+  for (uint32_t i = 0; i < kernel.constant_count; ++i) {
+    const SoftmetalFunctionConstant& constant = kernel.constants[i];
+    const ConstantValues::Entry* entry = values ? values->find(constant) : nullptr;
+    if (!entry) continue;
+    if (entry->type != constant.data_type || entry->bytes.size() != constant.size)
+      return text("kernel \"%s\": %s was given a value of type %s", kernel.name,
+                  constant_description(constant).c_str(), data_type_name(entry->type));
+    std::memcpy(constants.data() + constant.offset, entry->bytes.data(), constant.size);
+    constants_defined |= uint64_t{1} << i;
+  }
+  return missing_constant();
+}
+
+std::string Function::missing_constant() const {
+  for (uint32_t i = 0; i < kernel.constant_count; ++i)
+    if (kernel.constants[i].required && !(constants_defined >> i & 1))
+      return text("kernel \"%s\": %s has no value, needs one", kernel.name,
+                  constant_description(kernel.constants[i]).c_str());
+  return {};
+}
+
+// An argument with [[function_constant(c)]] exists only when c is true.
+bool is_active(const Function& function, const SoftmetalArgument& argument) {
+  if (argument.active_constant < 0) return true;
+  const auto i = static_cast<uint32_t>(argument.active_constant);
+  return (function.constants_defined >> i & 1) && function.constants[function.kernel.constants[i].offset];
+}
+
+Object* FunctionDescriptor::clone() {
+  auto* made = new FunctionDescriptor;
+  made->name = name;
+  made->specialized_name = specialized_name;
+  made->constants = constants;
+  return made;
+}
+
+// Library -----------------------------------------------------------------------------------------
+
+Library::Library(Device& owner, void* handle, const SoftmetalLibrary* table)
+    : device(owner), handle_(handle) {
+  for (uint32_t u = 0; u < table->unit_count; ++u)
+    for (uint32_t k = 0; k < table->units[u]->kernel_count; ++k) {
+      const SoftmetalKernel& kernel = table->units[u]->kernels[k];
+      kernels.emplace(kernel.name, &kernel);
+    }
+}
+
+Library::~Library() {
+  if (handle_) dlclose(handle_);
+}
+
+Library* Library::create(Device& device, void* handle, const SoftmetalLibrary* table,
+                         const std::string& origin, NS::Error** error) {
+  std::string problem = table_problem(table);
+  if (problem.empty()) return new Library(device, handle, table);
+  if (handle) dlclose(handle);
+  return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported, "newLibrary: " + origin + ": " + problem);
+}
+
+Library* Library::open(Device& device, const std::string& path, NS::Error** error) {
+  std::string file = path;
+  if (!exists(path))
+    return fail(error, kLibraryDomain, MTL::LibraryErrorFileNotFound,
+                text("newLibrary: \"%s\" does not exist", path.c_str()));
+  if (is_directory(path)) {
+    std::string problem;
+    const auto isas = usable_isas(&problem);
+    if (!problem.empty())
+      return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported, "newLibrary: " + problem);
+    const auto found = std::find_if(isas.begin(), isas.end(),
+                                    [&](const std::string& isa) { return exists(path + "/" + isa + ".so"); });
+    if (found == isas.end())
+      return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported,
+                  text("newLibrary: \"%s\" has no library that this CPU can run, needs one of: %s",
+                       path.c_str(), joined(isas).c_str()));
+    file = path + "/" + *found + ".so";
+  }
+  // Without a slash dlopen would search the system's library path.
+  if (file.find('/') == std::string::npos) file = "./" + file;
+  void* handle = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!handle) {
+    const char* reason = dlerror();
+    return fail(error, kLibraryDomain, MTL::LibraryErrorInternal,
+                text("newLibrary: cannot load \"%s\": %s", file.c_str(), reason ? reason : "unknown reason"));
+  }
+  auto entry = reinterpret_cast<SoftmetalLibraryEntry>(dlsym(handle, SOFTMETAL_LIBRARY_SYMBOL));
+  if (!entry) {
+    dlclose(handle);
+    return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported,
+                text("newLibrary: \"%s\" is not a compiled shader library: it does not export %s",
+                     file.c_str(), SOFTMETAL_LIBRARY_SYMBOL));
+  }
+  return create(device, handle, entry(), "\"" + file + "\"", error);
+}
+
+MTL::Library* new_library(MTL::Device* device, const SoftmetalLibrary* table, NS::Error** error) {
+  return face(Library::create(*impl(device), nullptr, table, "a library in memory", error));
+}
+
+// Pipeline ----------------------------------------------------------------------------------------
+
+Object* PipelineDescriptor::clone() {
+  auto* made = new PipelineDescriptor;
+  made->function = function;
+  made->label = label;
+  made->max_threads = max_threads;
+  made->multiple_of_width = multiple_of_width;
+  return made;
+}
+
+Pipeline::Pipeline(Function& entry)
+    : function(&entry), kernel(entry.kernel), max_threads(entry.kernel.max_threads_per_threadgroup) {
+  for (uint32_t i = 0; i < kernel.argument_count; ++i) {
+    const SoftmetalArgument& argument = kernel.arguments[i];
+    if (!is_active(entry, argument)) continue;
+    // Apple's GPUs want constant data on at least four bytes.
+    const uint32_t least = argument.address_space == SOFTMETAL_SPACE_CONSTANT ? 4 : 1;
+    const Need need{&argument, argument.index, std::max(argument.element_align, least),
+                    argument.element_size};
+    if (argument.kind == SOFTMETAL_ARGUMENT_BUFFER) {
+      buffers.push_back(need);
+      buffer_slots = std::max(buffer_slots, argument.index + 1);
+      buffer_mask |= 1u << argument.index;
+    } else {
+      threadgroup.push_back(need);
+      threadgroup_slots = std::max(threadgroup_slots, argument.index + 1);
+    }
+  }
+}
+
+Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descriptor, NS::Error** error) {
+  std::string problem;
+  if (!function)
+    problem = "computeFunction is null, needs a function";
+  else if (problem = function->missing_constant();
+           problem.empty() && descriptor &&
+           descriptor->max_threads > function->kernel.max_threads_per_threadgroup &&
+           descriptor->max_threads > kMaxThreadgroupSide)
+    problem =
+        text("kernel \"%s\": maxTotalThreadsPerThreadgroup is %zu, needs at most %zu", function->kernel.name,
+             static_cast<size_t>(descriptor->max_threads), static_cast<size_t>(kMaxThreadgroupSide));
+  if (problem.empty() && function->kernel.static_threadgroup_bytes > kMaxThreadgroupMemory)
+    problem = text("kernel \"%s\" declares %u bytes of threadgroup memory, needs at most %zu",
+                   function->kernel.name, function->kernel.static_threadgroup_bytes,
+                   static_cast<size_t>(kMaxThreadgroupMemory));
+  if (!problem.empty())
+    return fail(error, kPipelineDomain, MTL::LibraryErrorUnsupported, "newComputePipelineState: " + problem);
+  auto* pipeline = new Pipeline(*function);
+  if (descriptor) {
+    if (descriptor->max_threads)
+      pipeline->max_threads = std::min(pipeline->max_threads, descriptor->max_threads);
+    pipeline->multiple_of_width = descriptor->multiple_of_width;
+    if (descriptor->label) pipeline->label = descriptor->label->value;
+  }
+  return pipeline;
+}
+
+std::string Pipeline::describe() const {
+  return text("<MTL::ComputePipelineState: %p> kernel = %s", static_cast<const void*>(this), kernel.name);
+}
+
+std::string Binding::describe() const {
+  return text("<MTL::Binding: %p> %s %s = %s* %s", static_cast<const void*>(this),
+              table.kind == SOFTMETAL_ARGUMENT_BUFFER ? "buffer" : "threadgroup",
+              std::to_string(table.index).c_str(), table.type_name, table.name);
+}
+
+Reflection::Reflection(Pipeline& pipeline) : bindings(Ref<Array>::adopt(new Array)) {
+  for (uint32_t i = 0; i < pipeline.kernel.argument_count; ++i)
+    bindings->items.push_back(Ref<Object>::adopt(new Binding(pipeline, pipeline.kernel.arguments[i])));
+}
+
+// Makes a pipeline and, when asked, its reflection.
+static MTL::ComputePipelineState* new_pipeline(Function* function, const PipelineDescriptor* descriptor,
+                                               MTL::PipelineOption options,
+                                               const MTL::AutoreleasedComputePipelineReflection* reflection,
+                                               NS::Error** error) {
+  Pipeline* pipeline = Pipeline::create(function, descriptor, error);
+  constexpr auto kWanted = MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo;
+  // metal-cpp declares this out parameter const.
+  if (pipeline && reflection && (options & kWanted))
+    *const_cast<MTL::AutoreleasedComputePipelineReflection*>(reflection) =
+        face(autoreleased(new Reflection(*pipeline)));
+  return face(pipeline);
+}
+
+}  // namespace softmetal
+
+namespace MTL {
+
+using softmetal::autoreleased;
+using softmetal::face;
+using softmetal::impl;
+
+Library* Device::newLibrary(const NS::String* filepath, NS::Error** error) {
+  return face(softmetal::Library::open(*impl(this), softmetal::str(filepath), error));
+}
+Library* Device::newLibrary(const NS::URL* url, NS::Error** error) {
+  return face(softmetal::Library::open(*impl(this), url ? impl(url)->path : std::string(), error));
+}
+
+Device* Library::device() const { return face(&impl(this)->device); }
+NS::Array* Library::functionNames() const {
+  auto* names = new softmetal::Array;
+  for (const auto& entry : impl(this)->kernels)
+    names->items.push_back(softmetal::Ref<softmetal::Object>::adopt(new softmetal::String(entry.first)));
+  return face(autoreleased(names));
+}
+NS::String* Library::label() const { return softmetal::label_string(impl(this)->label); }
+void Library::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+LibraryType Library::type() const { return LibraryTypeExecutable; }
+
+Function* Library::newFunction(const NS::String* functionName) {
+  auto* library = impl(this);
+  const auto found = library->kernels.find(softmetal::str(functionName));
+  return found == library->kernels.end() ? nullptr : face(new softmetal::Function(*library, *found->second));
+}
+
+Function* Library::newFunction(const NS::String* name, const MTL::FunctionConstantValues* constantValues,
+                               NS::Error** error) {
+  Function* function = newFunction(name);
+  std::string problem;
+  LibraryError code = LibraryErrorFunctionNotFound;
+  if (!function) {
+    problem = softmetal::text("the library has no function \"%s\"", softmetal::str(name).c_str());
+  } else {
+    problem = impl(function)->specialize(constantValues ? impl(constantValues) : nullptr);
+    code = LibraryErrorCompileFailure;
+  }
+  if (problem.empty()) return function;
+  if (function) function->release();
+  return softmetal::fail(error, softmetal::kLibraryDomain, code, "newFunction: " + problem);
+}
+
+Function* Library::newFunction(const MTL::FunctionDescriptor* descriptor, NS::Error** error) {
+  auto* wanted = impl(descriptor);
+  Function* function = newFunction(face(wanted->name.get()), face(wanted->constants.get()), error);
+  if (function && wanted->specialized_name) impl(function)->name = wanted->specialized_name->value;
+  return function;
+}
+
+Device* Function::device() const { return face(&impl(this)->library->device); }
+NS::Dictionary* Function::functionConstantsDictionary() const {
+  auto* function = impl(this);
+  auto* table = new softmetal::Dictionary;
+  for (uint32_t i = 0; i < function->kernel.constant_count; ++i) {
+    const SoftmetalFunctionConstant& constant = function->kernel.constants[i];
+    table->items.emplace_back(softmetal::Ref<softmetal::Object>::adopt(new softmetal::String(constant.name)),
+                              softmetal::Ref<softmetal::Object>::adopt(
+                                  new softmetal::FunctionConstant(*function->library, constant)));
+  }
+  return face(autoreleased(table));
+}
+FunctionType Function::functionType() const { return FunctionTypeKernel; }
+NS::String* Function::label() const { return softmetal::label_string(impl(this)->label); }
+NS::String* Function::name() const { return softmetal::autoreleased_string(impl(this)->name); }
+void Function::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+
+NS::UInteger FunctionConstant::index() const { return impl(this)->table.index; }
+NS::String* FunctionConstant::name() const { return softmetal::autoreleased_string(impl(this)->table.name); }
+bool FunctionConstant::required() const { return impl(this)->table.required; }
+DataType FunctionConstant::type() const { return static_cast<DataType>(impl(this)->table.data_type); }
+
+FunctionConstantValues* FunctionConstantValues::alloc() { return face(new softmetal::ConstantValues); }
+FunctionConstantValues* FunctionConstantValues::init() { return this; }
+void FunctionConstantValues::reset() { impl(this)->entries.clear(); }
+
+// The value of one constant as bytes; empty (and misuse) when the type cannot be one.
+static std::vector<char> constant_bytes(const void* value, DataType type) {
+  const size_t size = softmetal::data_type_size(type);
+  if (!size || !value) {
+    softmetal::report_misuse(softmetal::text(
+        "FunctionConstantValues::setConstantValue: %s, needs a value of a scalar or vector type",
+        value ? softmetal::data_type_name(type) : "value is null"));
+    return {};
+  }
+  const char* bytes = static_cast<const char*>(value);
+  return {bytes, bytes + size};
+}
+
+void FunctionConstantValues::setConstantValue(const void* value, MTL::DataType type, NS::UInteger index) {
+  impl(this)->set({{}, index, type, constant_bytes(value, type)});
+}
+void FunctionConstantValues::setConstantValue(const void* value, MTL::DataType type, const NS::String* name) {
+  impl(this)->set({softmetal::str(name), 0, type, constant_bytes(value, type)});
+}
+void FunctionConstantValues::setConstantValues(const void* values, MTL::DataType type, NS::Range range) {
+  const char* bytes = static_cast<const char*>(values);
+  for (NS::UInteger i = 0; i < range.length; ++i)
+    setConstantValue(bytes + i * softmetal::data_type_size(type), type, range.location + i);
+}
+
+FunctionDescriptor* FunctionDescriptor::alloc() { return face(new softmetal::FunctionDescriptor); }
+FunctionDescriptor* FunctionDescriptor::functionDescriptor() { return alloc()->init()->autorelease(); }
+FunctionDescriptor* FunctionDescriptor::init() { return this; }
+FunctionConstantValues* FunctionDescriptor::constantValues() const {
+  return face(impl(this)->constants.get());
+}
+NS::String* FunctionDescriptor::name() const { return face(impl(this)->name.get()); }
+NS::String* FunctionDescriptor::specializedName() const { return face(impl(this)->specialized_name.get()); }
+void FunctionDescriptor::setConstantValues(const MTL::FunctionConstantValues* constantValues) {
+  impl(this)->constants = softmetal::Ref<softmetal::ConstantValues>::adopt(
+      constantValues ? impl(constantValues->copy()) : nullptr);
+}
+void FunctionDescriptor::setName(const NS::String* name) { impl(this)->name = impl(name); }
+void FunctionDescriptor::setSpecializedName(const NS::String* specializedName) {
+  impl(this)->specialized_name = impl(specializedName);
+}
+
+ComputePipelineState* Device::newComputePipelineState(const MTL::Function* computeFunction,
+                                                      NS::Error** error) {
+  return softmetal::new_pipeline(impl(computeFunction), nullptr, PipelineOptionNone, nullptr, error);
+}
+ComputePipelineState* Device::newComputePipelineState(
+    const MTL::Function* computeFunction, MTL::PipelineOption options,
+    const MTL::AutoreleasedComputePipelineReflection* reflection, NS::Error** error) {
+  return softmetal::new_pipeline(impl(computeFunction), nullptr, options, reflection, error);
+}
+ComputePipelineState* Device::newComputePipelineState(
+    const MTL::ComputePipelineDescriptor* descriptor, MTL::PipelineOption options,
+    const MTL::AutoreleasedComputePipelineReflection* reflection, NS::Error** error) {
+  return softmetal::new_pipeline(impl(descriptor)->function.get(), impl(descriptor), options, reflection,
+                                 error);
+}
+
+ComputePipelineDescriptor* ComputePipelineDescriptor::alloc() {
+  return face(new softmetal::PipelineDescriptor);
+}
+ComputePipelineDescriptor* ComputePipelineDescriptor::init() { return this; }
+Function* ComputePipelineDescriptor::computeFunction() const { return face(impl(this)->function.get()); }
+NS::String* ComputePipelineDescriptor::label() const { return face(impl(this)->label.get()); }
+NS::UInteger ComputePipelineDescriptor::maxTotalThreadsPerThreadgroup() const {
+  return impl(this)->max_threads;
+}
+void ComputePipelineDescriptor::reset() {
+  impl(this)->function = nullptr;
+  impl(this)->label = nullptr;
+  impl(this)->max_threads = 0;
+  impl(this)->multiple_of_width = false;
+}
+void ComputePipelineDescriptor::setComputeFunction(const MTL::Function* computeFunction) {
+  impl(this)->function = impl(computeFunction);
+}
+void ComputePipelineDescriptor::setLabel(const NS::String* label) { impl(this)->label = impl(label); }
+void ComputePipelineDescriptor::setMaxTotalThreadsPerThreadgroup(NS::UInteger maxTotalThreadsPerThreadgroup) {
+  impl(this)->max_threads = maxTotalThreadsPerThreadgroup;
+}
+void ComputePipelineDescriptor::setThreadGroupSizeIsMultipleOfThreadExecutionWidth(
+    bool threadGroupSizeIsMultipleOfThreadExecutionWidth) {
+  impl(this)->multiple_of_width = threadGroupSizeIsMultipleOfThreadExecutionWidth;
+}
+bool ComputePipelineDescriptor::threadGroupSizeIsMultipleOfThreadExecutionWidth() const {
+  return impl(this)->multiple_of_width;
+}
+
+Device* ComputePipelineState::device() const { return face(&impl(this)->function->library->device); }
+NS::String* ComputePipelineState::label() const { return softmetal::label_string(impl(this)->label); }
+NS::UInteger ComputePipelineState::maxTotalThreadsPerThreadgroup() const { return impl(this)->max_threads; }
+ComputePipelineReflection* ComputePipelineState::reflection() const {
+  return face(autoreleased(new softmetal::Reflection(*impl(this))));
+}
+NS::UInteger ComputePipelineState::staticThreadgroupMemoryLength() const {
+  return impl(this)->kernel.static_threadgroup_bytes;
+}
+NS::UInteger ComputePipelineState::threadExecutionWidth() const { return impl(this)->kernel.execution_width; }
+
+NS::Array* ComputePipelineReflection::arguments() const { return bindings(); }
+NS::Array* ComputePipelineReflection::bindings() const { return face(impl(this)->bindings.get()); }
+
+DataType Type::dataType() const { return DataTypePointer; }
+BindingAccess PointerType::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
+NS::UInteger PointerType::alignment() const { return impl(this)->table.element_align; }
+NS::UInteger PointerType::dataSize() const { return impl(this)->table.element_size; }
+DataType PointerType::elementType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+
+BindingAccess Binding::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
+NS::UInteger Binding::index() const { return impl(this)->table.index; }
+bool Binding::isArgument() const { return true; }
+bool Binding::isUsed() const {
+  return softmetal::is_active(*impl(this)->pipeline->function, impl(this)->table);
+}
+NS::String* Binding::name() const { return softmetal::autoreleased_string(impl(this)->table.name); }
+BindingType Binding::type() const { return static_cast<BindingType>(impl(this)->table.kind); }
+NS::UInteger BufferBinding::bufferAlignment() const { return impl(this)->table.element_align; }
+NS::UInteger BufferBinding::bufferDataSize() const { return impl(this)->table.element_size; }
+DataType BufferBinding::bufferDataType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+PointerType* BufferBinding::bufferPointerType() const {
+  return face(autoreleased(new softmetal::PointerType(*impl(this)->pipeline, impl(this)->table)));
+}
+NS::UInteger ThreadgroupBinding::threadgroupMemoryAlignment() const {
+  return impl(this)->table.element_align;
+}
+NS::UInteger ThreadgroupBinding::threadgroupMemoryDataSize() const { return impl(this)->table.element_size; }
+
+// The older reflection: the same facts under MTL::Argument's names.
+BindingAccess Argument::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
+NS::UInteger Argument::bufferAlignment() const { return impl(this)->table.element_align; }
+NS::UInteger Argument::bufferDataSize() const { return impl(this)->table.element_size; }
+DataType Argument::bufferDataType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+PointerType* Argument::bufferPointerType() const {
+  return face(autoreleased(new softmetal::PointerType(*impl(this)->pipeline, impl(this)->table)));
+}
+NS::UInteger Argument::index() const { return impl(this)->table.index; }
+bool Argument::isActive() const {
+  return softmetal::is_active(*impl(this)->pipeline->function, impl(this)->table);
+}
+NS::String* Argument::name() const { return softmetal::autoreleased_string(impl(this)->table.name); }
+NS::UInteger Argument::threadgroupMemoryAlignment() const { return impl(this)->table.element_align; }
+NS::UInteger Argument::threadgroupMemoryDataSize() const { return impl(this)->table.element_size; }
+ArgumentType Argument::type() const { return static_cast<ArgumentType>(impl(this)->table.kind); }
+
+}  // namespace MTL

@@ -1,0 +1,572 @@
+#include "softmetal/runtime/scheduler.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <thread>
+
+#include "softmetal/runtime/softmetal.h"
+
+namespace softmetal {
+
+namespace {
+
+// Up to here a thread runs the work itself rather than wake another.
+constexpr uint64_t kInlineNanoseconds = 20'000;
+// How long a thread looks for work before it sleeps: about what waking it would cost.
+constexpr auto kSpin = std::chrono::microseconds(20);
+constexpr auto kUncommittedPatience = std::chrono::seconds(2);
+constexpr size_t kSpareRecordings = 8;
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+unsigned count_threads() {
+  if (const char* wanted = std::getenv("METALLOID_NUM_THREADS"); wanted && *wanted) {
+    char* end = nullptr;
+    const long count = std::strtol(wanted, &end, 10);
+    if (*end == '\0' && count >= 1 && count <= 4096) return static_cast<unsigned>(count);
+    std::fprintf(stderr, "softmetal: METALLOID_NUM_THREADS is \"%s\", needs a number from 1 to 4096\n",
+                 wanted);
+  }
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof(set), &set) == 0)
+    return static_cast<unsigned>(std::max(1, CPU_COUNT(&set)));
+  return std::max(1u, std::thread::hardware_concurrency());
+}
+
+// The dispatch after `command` when no barrier keeps them apart.
+Dispatch* independent(Command* command) {
+  if (!command || command->kind != Command::Kind::Dispatch) return nullptr;
+  auto* dispatch = static_cast<Dispatch*>(command);
+  return dispatch->barrier ? nullptr : dispatch;
+}
+
+// Learns what a unit costs, so that the next dispatch of this kernel is split better.
+void learn(const Dispatch& dispatch, uint64_t units, Scheduler::Clock::time_point start,
+           Scheduler::Clock::time_point end) {
+  const auto ns = std::chrono::duration<float, std::nano>(end - start).count() / static_cast<float>(units);
+  std::atomic<float>& unit_ns = dispatch.pipeline->unit_ns;
+  const float known = unit_ns.load(std::memory_order_relaxed);
+  // The limit keeps one unlucky run, interrupted by the system, from counting for much.
+  unit_ns.store(known > 0 ? known + (std::min(ns, 4 * known) - known) * 0.25f : ns,
+                std::memory_order_relaxed);
+}
+
+void start_thread(void (Scheduler::*body)(), Scheduler* scheduler) {
+  // Signals belong to the threads of the program.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  std::thread([body, scheduler] { (scheduler->*body)(); }).detach();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+}  // namespace
+
+double seconds_now() {
+  return std::chrono::duration<double>(Scheduler::Clock::now().time_since_epoch()).count();
+}
+
+unsigned thread_count() { return Scheduler::get().threads(); }
+
+Scheduler& Scheduler::get() {
+  static Scheduler* const scheduler = new Scheduler;
+  return *scheduler;
+}
+
+Scheduler::Scheduler() : threads_(count_threads()) {
+  pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+// Command buffers -----------------------------------------------------------------------------------
+
+void Scheduler::append(CommandBuffer& buffer) {
+  Queue& queue = *buffer.queue;
+  buffer.retain();
+  (queue.tail ? queue.tail->next : queue.head) = &buffer;
+  queue.tail = &buffer;
+}
+
+void Scheduler::enqueue(CommandBuffer& buffer) {
+  Lock lock(mutex_);
+  append(buffer);
+  buffer.status.store(MTL::CommandBufferStatusEnqueued, std::memory_order_relaxed);
+}
+
+bool Scheduler::runs_inline(const CommandBuffer& buffer) const {
+  return buffer.estimated_ns <= kInlineNanoseconds;
+}
+
+void Scheduler::commit(CommandBuffer& buffer) {
+  Lock lock(mutex_);
+  Queue& queue = *buffer.queue;
+  if (buffer.status.load(std::memory_order_relaxed) == MTL::CommandBufferStatusNotEnqueued) append(buffer);
+  buffer.committed_at = seconds_now();
+  buffer.status.store(MTL::CommandBufferStatusCommitted, std::memory_order_release);
+  // Otherwise whoever moves the queue on gets to this command buffer in its turn.
+  if (queue.state != Queue::State::Idle || queue.head != &buffer) return;
+  set_state(queue, Queue::State::Advancing);
+  advance(queue, lock, runs_inline(buffer) ? Role::Inline : Role::Committer, Until{});
+}
+
+void Scheduler::fail(CommandBuffer& buffer, const std::string& message) {
+  auto error =
+      Ref<Error>::adopt(new Error("MTLCommandBufferErrorDomain", MTL::CommandBufferErrorInternal, message));
+  Lock lock(mutex_);
+  if (buffer.error) return;
+  std::swap(buffer.error, error);
+  buffer.failed_.store(true, std::memory_order_release);
+  if (buffer.status.load(std::memory_order_relaxed) == MTL::CommandBufferStatusCompleted)
+    buffer.status.store(MTL::CommandBufferStatusError, std::memory_order_release);
+}
+
+Ref<Error> Scheduler::error_of(const CommandBuffer& buffer) {
+  if (!buffer.failed()) return nullptr;
+  Lock lock(mutex_);
+  return buffer.error;
+}
+
+bool Scheduler::take_slot(Queue& queue, std::unique_ptr<Recording>* recording) {
+  const auto free = [&queue] {
+    return queue.unfinished.load(std::memory_order_relaxed) < queue.max_command_buffers;
+  };
+  const Until until{&call<decltype(free)>, &free};
+  Lock lock(mutex_);
+  Clock::time_point give_up{};
+  while (!free()) {
+    if (Queue* next = pick(&queue)) {
+      work_on(*next, lock, until);
+      continue;
+    }
+    const bool moving = queue.state != Queue::State::Idle;
+    if (moving)
+      give_up = {};
+    else if (give_up == Clock::time_point{})
+      give_up = Clock::now() + kUncommittedPatience;
+    else if (Clock::now() >= give_up)
+      return false;
+    ++waiting_;
+    if (moving)
+      done_.wait(lock);
+    else
+      done_.wait_until(lock, give_up);
+    --waiting_;
+  }
+  queue.unfinished.fetch_add(1, std::memory_order_relaxed);
+  if (!queue.spare.empty()) {
+    *recording = std::move(queue.spare.back());
+    queue.spare.pop_back();
+  }
+  return true;
+}
+
+void Scheduler::return_slot(Queue& queue, std::unique_ptr<Recording> recording) {
+  if (recording) recording->clear();
+  Lock lock(mutex_);
+  queue.unfinished.fetch_sub(1, std::memory_order_relaxed);
+  if (recording && queue.spare.size() < kSpareRecordings) queue.spare.push_back(std::move(recording));
+  notify_waiters();
+}
+
+// Events --------------------------------------------------------------------------------------------
+
+void Scheduler::signal(Event& event, uint64_t value) {
+  Lock lock(mutex_);
+  event.value.store(value, std::memory_order_release);
+  uint64_t resumed = 0;
+  std::erase_if(event.watchers, [&](const Event::Watcher& watcher) {
+    if (watcher.value > value) return false;
+    set_state(*watcher.queue, Queue::State::Ready);
+    ++resumed;
+    return true;
+  });
+  std::erase_if(event.listeners, [&](Event::Listener& listener) {
+    if (listener.value > value) return false;
+    post({[target = Ref<Event>(&event), function = std::move(listener.function), value] {
+            function(shared_face(target.get()), value);
+          },
+          nullptr});
+    return true;
+  });
+  if (resumed) publish(resumed);
+  notify_waiters();
+}
+
+void Scheduler::listen(Event& event, uint64_t value, MTL::SharedEventNotificationFunction function) {
+  Lock lock(mutex_);
+  const uint64_t reached = event.value.load(std::memory_order_relaxed);
+  if (reached < value) {
+    event.listeners.push_back({value, std::move(function)});
+    return;
+  }
+  post({[target = Ref<Event>(&event), function = std::move(function), reached] {
+          function(shared_face(target.get()), reached);
+        },
+        nullptr});
+}
+
+// Stops the queue at an event that has not been signalled; false when it has.
+bool Scheduler::park(Queue& queue, const EventCommand& wait, Lock&) {
+  if (wait.event.value.load(std::memory_order_relaxed) >= wait.value) return false;
+  wait.event.watchers.push_back({&queue, wait.value});
+  set_state(queue, Queue::State::Parked);
+  return true;
+}
+
+// The state machine ---------------------------------------------------------------------------------
+
+void Scheduler::set_state(Queue& queue, Queue::State state) {
+  const auto is_busy = [](Queue::State s) { return s != Queue::State::Idle && s != Queue::State::Parked; };
+  const bool was = is_busy(queue.state), is = is_busy(state);
+  queue.state = state;
+  if (was == is) return;
+  if (is) {
+    busy_.push_back(&queue);
+    return;
+  }
+  busy_.erase(std::find(busy_.begin(), busy_.end(), &queue));
+  notify_waiters();
+}
+
+// A queue that the calling thread can do something for.
+Queue* Scheduler::pick(Queue* preferred) {
+  const auto useful = [this](const Queue& queue) {
+    if (queue.state == Queue::State::Ready) return true;
+    if (queue.state != Queue::State::Running || queue.joined >= threads_) return false;
+    return queue.joined == 0 || !queue.active->exhausted();
+  };
+  if (preferred && useful(*preferred)) return preferred;
+  for (Queue* queue : busy_)
+    if (useful(*queue)) return queue;
+  return nullptr;
+}
+
+void Scheduler::work_on(Queue& queue, Lock& lock, const Until& until) {
+  if (queue.state == Queue::State::Running) {
+    run_active(queue, lock, until);
+  } else {
+    set_state(queue, Queue::State::Advancing);
+    advance(queue, lock, Role::Helper, until);
+  }
+}
+
+// Settles how a dispatch is run, once everything before it has ended.
+static void prepare(Dispatch& dispatch, Executor& executor, unsigned threads) {
+  if (dispatch.indirect) {
+    uint32_t groups[3];
+    std::memcpy(groups, dispatch.indirect->address + dispatch.indirect_offset, sizeof(groups));
+    // A grid that no GPU could count is not run either.
+    if (!set_threadgroups(dispatch, groups[0], groups[1], groups[2])) set_threadgroups(dispatch, 0, 0, 0);
+  }
+  dispatch.units = count_units(dispatch);
+  dispatch.chunk = dispatch.units ? executor.chunk(dispatch, threads) : 1;
+}
+
+// Shares the work of the active dispatch, and of those after it up to the next barrier. Nothing that a thread
+// has joined for can end before that thread has left.
+void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
+  Executor& executor = queue.device.executor;
+  ++queue.joined;
+  bool stopped = false;
+  for (Dispatch* dispatch = queue.active;; dispatch = queue.active) {
+    lock.unlock();
+    auto start = Clock::now();
+    for (;;) {
+      const uint64_t begin = dispatch->claimed.fetch_add(dispatch->chunk, std::memory_order_relaxed);
+      if (begin >= dispatch->units) break;
+      const uint64_t end = std::min(begin + dispatch->chunk, dispatch->units);
+      executor.run(*dispatch, begin, end);
+      const auto now = Clock::now();
+      learn(*dispatch, end - begin, start, now);
+      start = now;
+      if ((stopped = until.reached())) break;
+    }
+    lock.lock();
+    if (stopped) break;
+    if (queue.active == dispatch) {
+      Dispatch* next = independent(dispatch->next);
+      if (!next) break;
+      prepare(*next, executor, threads_);
+      queue.active = next;
+      if (next->units > next->chunk) publish((next->units - 1) / next->chunk);
+    }
+  }
+  --queue.joined;
+  if (queue.joined == 0 && queue.active->exhausted() && !independent(queue.active->next)) {
+    queue.command = queue.active->next;
+    queue.active = nullptr;
+    set_state(queue, Queue::State::Advancing);
+    advance(queue, lock, Role::Helper, until);
+  } else if (stopped) {
+    publish(1);  // somebody else has to go on
+  }
+}
+
+// Takes commands one by one until the queue has something to share, waits for an event, or is empty. Only the
+// thread that set the state to Advancing is here, so commands run without the mutex.
+void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until) {
+  const Ref<Queue> keep(&queue);  // the last command buffer may own the queue
+  Executor& executor = queue.device.executor;
+  for (;;) {
+    CommandBuffer* buffer = queue.head;
+    if (!buffer || buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
+      set_state(queue, Queue::State::Idle);
+      return;
+    }
+    if (!buffer->started) begin(*buffer, lock);
+    Command* command = queue.command;
+    lock.unlock();
+    const bool failed = buffer->failed();
+    for (; command; command = command->next) {
+      if (command->kind != Command::Kind::Dispatch) {
+        // Events are honoured even in a command buffer that failed: others wait for them.
+        auto& with = *static_cast<EventCommand*>(command);
+        if (command->kind == Command::Kind::Signal) {
+          signal(with.event, with.value);
+        } else if (with.event.value.load(std::memory_order_acquire) < with.value) {
+          lock.lock();
+          queue.command = command;
+          if (park(queue, with, lock)) return;
+          lock.unlock();
+        }
+        continue;
+      }
+      auto& dispatch = *static_cast<Dispatch*>(command);
+      if (failed) continue;
+      prepare(dispatch, executor, threads_);
+      if (dispatch.units == 0) continue;
+      const bool single = dispatch.chunk >= dispatch.units && !independent(dispatch.next);
+      if (role == Role::Inline || (role == Role::Helper && single)) {
+        const auto start = Clock::now();
+        executor.run(dispatch, 0, dispatch.units);
+        learn(dispatch, dispatch.units, start, Clock::now());
+        if (role == Role::Inline || !until.reached()) continue;
+        lock.lock();
+        queue.command = dispatch.next;
+        set_state(queue, Queue::State::Ready);
+        publish(1);
+        return;
+      }
+      lock.lock();
+      queue.command = command;
+      if (single) {
+        set_state(queue, Queue::State::Ready);
+        publish(1);
+      } else {
+        queue.active = &dispatch;
+        set_state(queue, Queue::State::Running);
+        const uint64_t chunks = (dispatch.units - 1) / dispatch.chunk + 1;
+        publish(role == Role::Helper ? std::max<uint64_t>(chunks - 1, 1) : chunks);
+      }
+      return;
+    }
+    finish(queue, lock);
+    // What others committed meanwhile is not for this thread to run.
+    if (role == Role::Inline) role = Role::Committer;
+    if (role == Role::Helper && until.reached()) {
+      set_state(queue, Queue::State::Ready);
+      publish(1);
+      return;
+    }
+  }
+}
+
+void Scheduler::begin(CommandBuffer& buffer, Lock&) {
+  buffer.started = true;
+  buffer.queue->command = buffer.recording ? buffer.recording->first : nullptr;
+  buffer.scheduled_at = buffer.gpu_start = seconds_now();
+  buffer.status.store(MTL::CommandBufferStatusScheduled, std::memory_order_release);
+  if (!buffer.scheduled_handlers.empty())
+    post({[target = Ref<CommandBuffer>(&buffer)] {
+            for (auto& handler : target->scheduled_handlers) handler(face(target.get()));
+            target->scheduled_handlers.clear();
+          },
+          nullptr});
+  notify_waiters();
+}
+
+// Ends the first command buffer. Enters without the mutex and leaves with it.
+void Scheduler::finish(Queue& queue, Lock& lock) {
+  CommandBuffer* buffer = queue.head;
+  std::unique_ptr<Recording> recording = std::move(buffer->recording);
+  if (recording) recording->clear();
+  const double now = seconds_now();
+  lock.lock();
+  buffer->gpu_end = now;
+  buffer->status.store(buffer->error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
+                       std::memory_order_release);
+  queue.head = buffer->next;
+  if (!queue.head) queue.tail = nullptr;
+  queue.command = nullptr;
+  queue.unfinished.fetch_sub(1, std::memory_order_relaxed);
+  if (queue.spare.size() < kSpareRecordings) queue.spare.push_back(std::move(recording));
+  if (buffer->completed_handlers.empty()) {
+    buffer->finished.store(true, std::memory_order_release);
+  } else {
+    post({[target = Ref<CommandBuffer>(buffer)] {
+            for (auto& handler : target->completed_handlers) handler(face(target.get()));
+            target->completed_handlers.clear();
+          },
+          buffer});
+  }
+  notify_waiters();
+  lock.unlock();
+  recording.reset();
+  buffer->release();
+  lock.lock();
+}
+
+// Threads -------------------------------------------------------------------------------------------
+
+void Scheduler::notify_waiters() {
+  if (waiting_) done_.notify_all();
+}
+
+// Tells other threads that this many of them could find work.
+void Scheduler::publish(uint64_t chunks) {
+  epoch_.fetch_add(1, std::memory_order_relaxed);
+  if (!workers_) start_workers();
+  if (chunks >= sleeping_workers_)
+    work_.notify_all();
+  else
+    for (uint64_t i = 0; i < chunks; ++i) work_.notify_one();
+  notify_waiters();
+}
+
+void Scheduler::start_workers() {
+  // The thread that waits makes up the number.
+  workers_ = std::max(1u, threads_ - 1);
+  for (unsigned i = 0; i < workers_; ++i) start_thread(&Scheduler::work, this);
+}
+
+void Scheduler::work() {
+  const Until never;
+  Lock lock(mutex_);
+  for (;;) {
+    if (Queue* queue = pick(nullptr)) {
+      work_on(*queue, lock, never);
+      drain_thread_pool();
+      continue;
+    }
+    const uint64_t seen = epoch_.load(std::memory_order_relaxed);
+    lock.unlock();
+    const auto patience = Clock::now() + kSpin;
+    while (epoch_.load(std::memory_order_relaxed) == seen && Clock::now() < patience) pause_cpu();
+    lock.lock();
+    ++sleeping_workers_;
+    work_.wait(lock, [&] { return epoch_.load(std::memory_order_relaxed) != seen; });
+    --sleeping_workers_;
+  }
+}
+
+bool Scheduler::help(const Until& until, Queue* preferred) {
+  Lock lock(mutex_);
+  for (;;) {
+    if (until.over(until.context)) return true;
+    if (until.reached()) return false;
+    if (Queue* queue = pick(preferred)) {
+      work_on(*queue, lock, until);
+      continue;
+    }
+    const uint64_t seen = epoch_.load(std::memory_order_relaxed);
+    lock.unlock();
+    const auto patience = Clock::now() + kSpin;
+    while (!until.reached() && epoch_.load(std::memory_order_relaxed) == seen && Clock::now() < patience)
+      pause_cpu();
+    lock.lock();
+    if (until.reached() || pick(preferred)) continue;
+    ++waiting_;
+    if (until.deadline == Clock::time_point::max())
+      done_.wait(lock);
+    else
+      done_.wait_until(lock, until.deadline);
+    --waiting_;
+  }
+}
+
+void Scheduler::post(Job job) {
+  jobs_.push_back(std::move(job));
+  if (!delivering_) start_thread(&Scheduler::deliver, this);
+  delivering_ = true;
+  jobs_ready_.notify_one();
+}
+
+// Runs handlers, in order, on a thread that holds up nobody else.
+void Scheduler::deliver() {
+  Lock lock(mutex_);
+  for (;;) {
+    jobs_ready_.wait(lock, [this] { return !jobs_.empty(); });
+    Job job = std::move(jobs_.front());
+    jobs_.pop_front();
+    delivered_now_ = job.finishes.get();
+    lock.unlock();
+    job.run();
+    job.run = nullptr;
+    drain_thread_pool();
+    lock.lock();
+    delivered_now_ = nullptr;
+    if (job.finishes) {
+      job.finishes->finished.store(true, std::memory_order_release);
+      notify_waiters();
+    }
+    lock.unlock();
+    job = {};
+    lock.lock();
+  }
+}
+
+// fork ----------------------------------------------------------------------------------------------
+
+// Committed work ends before the fork, so that the child finds every queue at rest. Queues that wait for an
+// event stay so in both processes.
+void Scheduler::before_fork() {
+  Scheduler& scheduler = get();
+  const Until never;
+  Lock lock(scheduler.mutex_);
+  while (!scheduler.busy_.empty()) {
+    if (Queue* queue = scheduler.pick(nullptr)) {
+      scheduler.work_on(*queue, lock, never);
+      continue;
+    }
+    ++scheduler.waiting_;
+    scheduler.done_.wait(lock);
+    --scheduler.waiting_;
+  }
+  lock_zombies();
+  lock.release();
+}
+
+void Scheduler::after_fork_parent() {
+  unlock_zombies();
+  get().mutex_.unlock();
+}
+
+// The threads stayed behind; new ones start when they are needed. Handlers that had not run by then run in
+// the parent only.
+void Scheduler::after_fork_child() {
+  unlock_zombies();
+  Scheduler& scheduler = get();
+  for (std::condition_variable* condition : {&scheduler.work_, &scheduler.done_, &scheduler.jobs_ready_})
+    new (condition) std::condition_variable;
+  scheduler.workers_ = scheduler.sleeping_workers_ = scheduler.waiting_ = 0;
+  scheduler.delivering_ = false;
+  if (scheduler.delivered_now_) scheduler.delivered_now_->finished.store(true, std::memory_order_release);
+  for (const Job& job : scheduler.jobs_)
+    if (job.finishes) job.finishes->finished.store(true, std::memory_order_release);
+  // What they captured belongs to code that may not expect to be freed in this process.
+  new std::deque<Job>(std::move(scheduler.jobs_));
+  scheduler.jobs_.clear();
+  scheduler.mutex_.unlock();
+}
+
+}  // namespace softmetal

@@ -130,14 +130,15 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
 
   const Pipeline& pipeline = encoder.device().pipeline(kernel_for(x, options));
   uint64_t head_bytes = Argument::padded(call.params.head_dim * sizeof(float));
-  uint64_t angle_bytes = options.cos ? 0 : Argument::padded(2 * sizeof(float) * call.params.half_rope_dim);
+  uint64_t factor_bytes = Argument::padded(2 * call.params.head_dim * sizeof(float));
   uint32_t simdgroups =
-      cooperative_simdgroups(pipeline, call.params.heads, kHeadSimdgroups, head_bytes, angle_bytes);
+      cooperative_simdgroups(pipeline, call.params.heads, kHeadSimdgroups, head_bytes, factor_bytes);
   check.threadgroup_memory("x", simdgroups, pipeline, x.shape());
 
   // Without a weight its argument does not exist; then x stands in for it, which is bound in any case.
   const Buffer& weight = options.weight ? *options.weight : x;
   Argument scratch = Argument::memory(0, uint64_t{simdgroups} * call.params.head_dim * sizeof(float));
+  Argument token_factors = Argument::memory(1, factor_bytes);
   Extent grid{call.tokens};
   Extent threads{uint64_t{simdgroups} * pipeline.execution_width};
   if (options.cos) {
@@ -145,7 +146,7 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
     encoder.dispatch(pipeline,
                      {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
                       Argument::read(3, weight), Argument::read(4, *options.cos),
-                      Argument::read(5, *options.sin), scratch},
+                      Argument::read(5, *options.sin), scratch, token_factors},
                      grid, threads);
     return y;
   }
@@ -153,12 +154,11 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
       inverse_frequencies(encoder.device(), options.theta, call.params.head_dim, call.params.half_rope_dim);
   const Buffer& factors = options.freq_factors ? *options.freq_factors : frequencies;
   Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "fused_head_norm_rope");
-  encoder.dispatch(
-      pipeline,
-      {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
-       Argument::read(3, weight), Argument::read(4, *options.positions), Argument::read(5, frequencies),
-       Argument::read(6, factors), scratch, Argument::memory(1, angle_bytes)},
-      grid, threads);
+  encoder.dispatch(pipeline,
+                   {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
+                    Argument::read(3, weight), Argument::read(4, *options.positions),
+                    Argument::read(5, frequencies), Argument::read(6, factors), scratch, token_factors},
+                   grid, threads);
   return y;
 }
 

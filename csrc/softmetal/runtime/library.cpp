@@ -230,7 +230,12 @@ Library::~Library() {
 Library* Library::create(Device& device, void* handle, const SoftmetalLibrary* table,
                          const std::string& origin, NS::Error** error) {
   std::string problem = table_problem(table);
-  if (problem.empty()) return new Library(device, handle, table);
+  if (problem.empty()) {
+    auto* made = new Library(device, handle, table);
+    // Until it is set: what was picked, and what compiled it.
+    if (table->isa && table->compiler) made->label = text("%s; %s", table->isa, table->compiler);
+    return made;
+  }
   if (handle) dlclose(handle);
   return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported, "newLibrary: " + origin + ": " + problem);
 }

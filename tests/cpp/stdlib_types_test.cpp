@@ -88,7 +88,8 @@ void check_conversions(const Format& f) {
   for (const uint32_t bits : {0x7F800001u, 0xFF800001u, 0x7FC00000u, 0x7FFFFFFFu, 0x7F80FFFFu}) {
     wrong += !is_nan(float(T(from_bits(bits))));
   }
-  for (const uint32_t bits : {0u, 1u, 0x80000000u, 0x80000001u, 0x007FFFFFu, 0x7F7FFFFFu, 0x7F800000u}) {
+  for (const uint32_t special : {0u, 1u, 0x80000000u, 0x80000001u, 0x007FFFFFu, 0x7F7FFFFFu, 0x7F800000u}) {
+    const volatile uint32_t bits = special;  // a compiler may take the sign off a zero that it knows
     wrong += T(from_bits(bits)).bits != narrow(from_bits(bits), f);
   }
   CHECK(wrong == 0);

@@ -205,6 +205,7 @@ struct quarter_turn {
   float r;
   uint32_t quadrant;
 };
+// The last bits of a large quotient are lost, so r may pass pi/4 a little, which the polynomials bear.
 // Beyond the reach of a reduction r is bounded, so that the results stay near [-1, 1] and NaN stays NaN.
 // Three floats hold pi/2: good to a few units in the last place up to about 1e5.
 SOFTMETAL_INLINE quarter_turn reduce_fast(float a) {
@@ -212,7 +213,7 @@ SOFTMETAL_INLINE quarter_turn reduce_fast(float a) {
   float r = fma1(n, -0x1.921fb6p0f, a);
   r = fma1(n, 0x1.777a5cp-25f, r);
   r = fma1(n, 0x1.ee59dap-50f, r);
-  return {bounded(r, -0.8f, 0.8f), uint32_t(whole(n))};
+  return {bounded(r, -1.0f, 1.0f), uint32_t(whole(n))};
 }
 // Two doubles hold it: right for every |a| < 2^50.
 SOFTMETAL_INLINE quarter_turn reduce_precise(float a) {
@@ -220,7 +221,7 @@ SOFTMETAL_INLINE quarter_turn reduce_precise(float a) {
   const double n = __builtin_rint(wide * 0x1.45f306dc9c883p-1);
   double r = fma1(n, -0x1.921fb54442d18p0, wide);
   r = fma1(n, -0x1.1a62633145c07p-54, r);
-  return {bounded(float(r), -0.8f, 0.8f), uint32_t(whole(n))};
+  return {bounded(float(r), -1.0f, 1.0f), uint32_t(whole(n))};
 }
 SOFTMETAL_INLINE float sin_of(quarter_turn t, float s, float c) {
   return flip_sign((t.quadrant & 1) != 0 ? c : s, (t.quadrant & 2) << 30);
@@ -263,6 +264,7 @@ SOFTMETAL_TRIGONOMETRY(precise_, reduce_precise)
 SOFTMETAL_INLINE float unsigned_zero(float x) { return float_of((bits_of(x) << 1) == 0 ? 0u : bits_of(x)); }
 SOFTMETAL_INLINE quarter_turn reduce_pi(float a) {
   SOFTMETAL_STRICT
+  a = a > 0x1p24f && a <= max_float ? 0x1p24f : a;  // all even
   const float n = __builtin_rintf(a * 2.0f);
   const float r = fma1(n, -0.5f, a);
   const float quadrant = fma1(__builtin_floorf(n * 0.25f), -4.0f, n);

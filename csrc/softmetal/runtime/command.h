@@ -90,7 +90,7 @@ class Arena {
     size_t capacity;
   };
   static constexpr size_t kBlock = 32 * 1024;  // aligned to 64 bytes, as is all it gives
-  static constexpr size_t kBlocksKept = 8;
+  static constexpr size_t kBlocksKept = 32;
 
   void* allocate_block(size_t size);
   void enter(size_t block);

@@ -96,6 +96,13 @@ static MTL::CommandQueue* new_queue(MTL::Device* device, NS::UInteger limit) {
   return face(new Queue(*impl(device), limit));
 }
 
+// A time of the command buffer, which is written before the status is reached.
+static double time_after(const CommandBuffer& buffer, MTL::CommandBufferStatus status,
+                         Clock::time_point CommandBuffer::* time) {
+  if (buffer.status.load(std::memory_order_acquire) < status) return 0;
+  return std::chrono::duration<double>((buffer.*time).time_since_epoch()).count();
+}
+
 // Adds an event command to a command buffer.
 static void encode_event(CommandBuffer& buffer, const char* call, Command::Kind kind, Event* event,
                          uint64_t value) {
@@ -156,16 +163,17 @@ void CommandBufferDescriptor::setRetainedReferences(bool retainedReferences) {
 }
 
 CFTimeInterval CommandBuffer::GPUEndTime() const {
-  return status() >= CommandBufferStatusCompleted ? impl(this)->gpu_end : 0;
+  return softmetal::time_after(*impl(this), CommandBufferStatusCompleted,
+                               &softmetal::CommandBuffer::ended_at);
 }
 CFTimeInterval CommandBuffer::GPUStartTime() const {
-  return status() >= CommandBufferStatusScheduled ? impl(this)->gpu_start : 0;
+  return softmetal::time_after(*impl(this), CommandBufferStatusScheduled,
+                               &softmetal::CommandBuffer::started_at);
 }
-CFTimeInterval CommandBuffer::kernelEndTime() const {
-  return status() >= CommandBufferStatusScheduled ? impl(this)->scheduled_at : 0;
-}
+CFTimeInterval CommandBuffer::kernelEndTime() const { return GPUStartTime(); }
 CFTimeInterval CommandBuffer::kernelStartTime() const {
-  return status() >= CommandBufferStatusScheduled ? impl(this)->committed_at : 0;
+  return softmetal::time_after(*impl(this), CommandBufferStatusScheduled,
+                               &softmetal::CommandBuffer::committed_at);
 }
 
 void CommandBuffer::addCompletedHandler(const MTL::HandlerFunction& function) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -16,6 +17,8 @@ namespace softmetal {
 
 class ComputeEncoder;
 class Queue;
+
+using Clock = std::chrono::steady_clock;
 
 class CommandBuffer final : public Object {
  public:
@@ -51,7 +54,7 @@ class CommandBuffer final : public Object {
   std::atomic<bool> finished{false};  // completed, and its handlers have run
   bool started = false;
   CommandBuffer* next = nullptr;
-  double committed_at = 0, scheduled_at = 0, gpu_start = 0, gpu_end = 0;
+  Clock::time_point committed_at, started_at, ended_at;
   Ref<Error> error;  // guarded by the scheduler's mutex
   std::atomic<bool> failed_{false};
 };

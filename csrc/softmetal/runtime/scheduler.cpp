@@ -73,10 +73,6 @@ void start_thread(void (Scheduler::*body)(), Scheduler* scheduler) {
 
 }  // namespace
 
-double seconds_now() {
-  return std::chrono::duration<double>(Scheduler::Clock::now().time_since_epoch()).count();
-}
-
 unsigned thread_count() { return Scheduler::get().threads(); }
 
 Scheduler& Scheduler::get() {
@@ -111,7 +107,7 @@ void Scheduler::commit(CommandBuffer& buffer) {
   Lock lock(mutex_);
   Queue& queue = *buffer.queue;
   if (buffer.status.load(std::memory_order_relaxed) == MTL::CommandBufferStatusNotEnqueued) append(buffer);
-  buffer.committed_at = seconds_now();
+  buffer.committed_at = Clock::now();
   buffer.status.store(MTL::CommandBufferStatusCommitted, std::memory_order_release);
   // Otherwise whoever moves the queue on gets to this command buffer in its turn.
   if (queue.state != Queue::State::Idle || queue.head != &buffer) return;
@@ -317,13 +313,21 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
 void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until) {
   const Ref<Queue> keep(&queue);  // the last command buffer may own the queue
   Executor& executor = queue.device.executor;
+  Clock::time_point
+      mark;  // the end of the last thing done here; the clock is slow enough to be read sparingly
   for (;;) {
     CommandBuffer* buffer = queue.head;
     if (!buffer || buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
       set_state(queue, Queue::State::Idle);
       return;
     }
-    if (!buffer->started) begin(*buffer, lock);
+    if (buffer->started) {
+      mark = Clock::now();
+    } else {
+      // What is committed to an idle queue begins at once.
+      mark = role == Role::Inline ? buffer->committed_at : Clock::now();
+      begin(*buffer, mark, lock);
+    }
     Command* command = queue.command;
     lock.unlock();
     const bool failed = buffer->failed();
@@ -347,9 +351,9 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
       if (dispatch.units == 0) continue;
       const bool single = dispatch.chunk >= dispatch.units && !independent(dispatch.next);
       if (role == Role::Inline || (role == Role::Helper && single)) {
-        const auto start = Clock::now();
         executor.run(dispatch, 0, dispatch.units);
-        learn(dispatch, dispatch.units, start, Clock::now());
+        const auto now = Clock::now();
+        learn(dispatch, dispatch.units, std::exchange(mark, now), now);
         if (role == Role::Inline || !until.reached()) continue;
         lock.lock();
         queue.command = dispatch.next;
@@ -370,7 +374,7 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
       }
       return;
     }
-    finish(queue, lock);
+    finish(queue, mark, lock);
     // What others committed meanwhile is not for this thread to run.
     if (role == Role::Inline) role = Role::Committer;
     if (role == Role::Helper && until.reached()) {
@@ -381,10 +385,10 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
   }
 }
 
-void Scheduler::begin(CommandBuffer& buffer, Lock&) {
+void Scheduler::begin(CommandBuffer& buffer, Clock::time_point now, Lock&) {
   buffer.started = true;
   buffer.queue->command = buffer.recording ? buffer.recording->first : nullptr;
-  buffer.scheduled_at = buffer.gpu_start = seconds_now();
+  buffer.started_at = now;
   buffer.status.store(MTL::CommandBufferStatusScheduled, std::memory_order_release);
   if (!buffer.scheduled_handlers.empty())
     post({[target = Ref<CommandBuffer>(&buffer)] {
@@ -396,13 +400,12 @@ void Scheduler::begin(CommandBuffer& buffer, Lock&) {
 }
 
 // Ends the first command buffer. Enters without the mutex and leaves with it.
-void Scheduler::finish(Queue& queue, Lock& lock) {
+void Scheduler::finish(Queue& queue, Clock::time_point now, Lock& lock) {
   CommandBuffer* buffer = queue.head;
   std::unique_ptr<Recording> recording = std::move(buffer->recording);
   if (recording) recording->clear();
-  const double now = seconds_now();
   lock.lock();
-  buffer->gpu_end = now;
+  buffer->ended_at = now;
   buffer->status.store(buffer->error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
                        std::memory_order_release);
   queue.head = buffer->next;

@@ -15,11 +15,9 @@
 
 namespace softmetal {
 
-double seconds_now();
-
 class Scheduler {
  public:
-  using Clock = std::chrono::steady_clock;
+  using Clock = softmetal::Clock;
   using Lock = std::unique_lock<std::mutex>;
 
   // Never destroyed: threads may still be inside when the process exits.
@@ -77,8 +75,8 @@ class Scheduler {
   void run_active(Queue& queue, Lock& lock, const Until& until);
   void advance(Queue& queue, Lock& lock, Role role, const Until& until);
   bool park(Queue& queue, const EventCommand& wait, Lock& lock);
-  void begin(CommandBuffer& buffer, Lock& lock);
-  void finish(Queue& queue, Lock& lock);
+  void begin(CommandBuffer& buffer, Clock::time_point now, Lock& lock);
+  void finish(Queue& queue, Clock::time_point now, Lock& lock);
   void set_state(Queue& queue, Queue::State state);
   void publish(uint64_t chunks);
   void notify_waiters();

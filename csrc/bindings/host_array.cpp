@@ -67,7 +67,10 @@ nb::object numpy_from_dlpack(nb::handle obj, const char* operation) {
       text(operation, ": obj (", class_of(obj), ") gives a DLPack tensor that cannot be read"));
 }
 
-nb::str dtype_name(nb::handle array) { return nb::str(array.attr("dtype")); }
+nb::str dtype_name(nb::handle array) {
+  nb::object dtype = array.attr("dtype");  // an accessor would be taken for a string as it is
+  return nb::str(dtype);
+}
 
 // The element type of an array whose elements can be taken as they are.
 bool element_type(nb::handle array, DType& out) {

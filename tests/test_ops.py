@@ -65,6 +65,10 @@ NORM_SHAPES = ((1, 1), (5, 3), (7, 63), (2, 3, 65), (129,), (66, 64), (3, 4097),
 LARGE_NORM_SHAPES = {F32: (601, 4097), F16: (1201, 4097), BF16: (1201, 4097)}
 
 
+# Whatever its size, a subnormal intermediate is rounded to a multiple of 2^-149, before a weight magnifies it.
+SUBNORMAL = 2.0**-145
+
+
 def norm_relative(dim: int) -> float:
     """The relative error of a normalised value in f32.
 
@@ -78,8 +82,7 @@ def norm_error(x, weight=None, scale=None, *, eps=1e-6):
     y = reference.rms_norm(x, weight, eps=eps)
     if scale is not None:
         y = y * scale.astype(np.float64)
-    # The last term: a subnormal intermediate is rounded to a multiple of 2^-149 before a weight magnifies it.
-    return np.abs(y) * norm_relative(x.shape[-1]) + 2.0**-145
+    return np.abs(y) * norm_relative(x.shape[-1]) + SUBNORMAL
 
 
 def rms_norm_cases():
@@ -224,7 +227,7 @@ def vision_error(x, pos_x, pos_y, *, theta=10000.0):
         for pair_half in (start, start + quarter):
             part = slice(pair_half, pair_half + quarter)
             error[..., part] += m[..., part] * ANGLE * angle
-    return error
+    return error + SUBNORMAL
 
 
 def vision_cases():

@@ -60,7 +60,8 @@ inline void constants(const SoftmetalLaunch* launch, char*, uint64_t, uint64_t) 
   auto* out = static_cast<float*>(launch->buffers[0]);
   const auto& values = *static_cast<const Constants*>(launch->constants);
   out[0] = static_cast<float>(values.bias) + (launch->constants_defined & 2 ? values.scale : 0.5f);
-  if (launch->constants_defined & 4 && values.has_extra) out[0] += *static_cast<const float*>(launch->buffers[1]);
+  if (launch->constants_defined & 4 && values.has_extra)
+    out[0] += *static_cast<const float*>(launch->buffers[1]);
 }
 
 constexpr uint32_t kFloat = MTL::DataTypeFloat, kUInt = MTL::DataTypeUInt, kULong = MTL::DataTypeULong;
@@ -75,7 +76,8 @@ inline const SoftmetalArgument axpy_arguments[] = {
 };
 inline const SoftmetalArgument groups_arguments[] = {
     {"out", "uint", 3, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1},
-    {"scratch", "uint", 1, kUInt, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP, kReadWrite, 0, -1},
+    {"scratch", "uint", 1, kUInt, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP,
+     kReadWrite, 0, -1},
 };
 inline const SoftmetalArgument slow_arguments[] = {
     {"count", "atomic_uint", 0, kUInt, 4, 4, 0, kDevice, kReadWrite, 0, -1},
@@ -96,12 +98,14 @@ inline const SoftmetalFunctionConstant constants_constants[] = {
 
 inline const SoftmetalKernel kernels[] = {
     {"axpy", axpy, SOFTMETAL_MODE_THREADS, 1, 1024, 0, axpy_arguments, 3, nullptr, 0, 0, "test.metal", 1},
-    {"groups", groups, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 16384, groups_arguments, 2, nullptr, 0, 0, "test.metal", 2},
+    {"groups", groups, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 16384, groups_arguments, 2, nullptr, 0, 0,
+     "test.metal", 2},
     {"nothing", nothing, SOFTMETAL_MODE_THREADGROUPS, 1, 64, 0, nullptr, 0, nullptr, 0, 0, "test.metal", 3},
     {"slow", slow, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, slow_arguments, 1, nullptr, 0, 0, "test.metal", 4},
-    {"append", append, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, append_arguments, 2, nullptr, 0, 0, "test.metal", 5},
-    {"constants", constants, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, constants_arguments, 2, constants_constants, 3,
-     sizeof(Constants), "test.metal", 6},
+    {"append", append, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, append_arguments, 2, nullptr, 0, 0, "test.metal",
+     5},
+    {"constants", constants, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, constants_arguments, 2,
+     constants_constants, 3, sizeof(Constants), "test.metal", 6},
 };
 inline const SoftmetalUnit unit = {kernels, 6};
 inline const SoftmetalUnit* const units[] = {&unit};
@@ -118,11 +122,13 @@ struct Bench {
   NS::SharedPtr<NS::AutoreleasePool> pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
   NS::SharedPtr<MTL::Device> device = NS::TransferPtr(MTL::CreateSystemDefaultDevice());
   NS::SharedPtr<MTL::CommandQueue> queue = NS::TransferPtr(device->newCommandQueue());
-  NS::SharedPtr<MTL::Library> library = NS::TransferPtr(softmetal::new_library(device.get(), &table, nullptr));
+  NS::SharedPtr<MTL::Library> library =
+      NS::TransferPtr(softmetal::new_library(device.get(), &table, nullptr));
 
   NS::SharedPtr<MTL::ComputePipelineState> pipeline(const char* name) {
     auto function = NS::TransferPtr(library->newFunction(string(name)));
-    return NS::TransferPtr(device->newComputePipelineState(function.get(), static_cast<NS::Error**>(nullptr)));
+    return NS::TransferPtr(
+        device->newComputePipelineState(function.get(), static_cast<NS::Error**>(nullptr)));
   }
   NS::SharedPtr<MTL::Buffer> buffer(size_t bytes) {
     return NS::TransferPtr(device->newBuffer(bytes, MTL::ResourceStorageModeShared));

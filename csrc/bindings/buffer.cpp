@@ -293,7 +293,7 @@ void bind_buffer(nb::module_& m) {
           "The same bytes as another type; the last axis takes up a change of element size.\n\n"
           "Raises ValidationError if the last axis or the offset is no multiple of the new element size.")
       .def("flatten", &Buffer::flatten, "A view with one axis.")
-      .def("numpy", numpy_view, nb::sig("def numpy(self) -> numpy.ndarray"),
+      .def("numpy", numpy_view, nb::sig("def numpy(self) -> NDArray"),
            "The memory as a NumPy array, without a copy; bfloat16 as ``ml_dtypes.bfloat16``.")
       .def(
           "tolist", [](const Buffer& self) { return host_values(self).attr("tolist")(); },
@@ -306,8 +306,8 @@ void bind_buffer(nb::module_& m) {
            "Raises ValidationError if the shapes differ or the buffer is read-only.")
       .def_prop_ro("__array_interface__", array_interface, nb::sig("def __array_interface__(self) -> dict"))
       .def("__array__", to_array, nb::arg("dtype") = nb::none(), nb::arg("copy") = nb::none(),
-           nb::sig("def __array__(self, dtype: numpy.dtype | None = None, copy: bool | None = None) -> "
-                   "numpy.ndarray"))
+           nb::sig("def __array__(self, dtype: NumpyDType | None = None, copy: bool | None = None) -> "
+                   "NDArray"))
       .def("__dlpack__", dlpack,
            nb::sig(
                "def __dlpack__(self, *, stream: object = None, max_version: tuple[int, int] | None = None, "

@@ -1,3 +1,4 @@
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
 #include "bindings/bindings.h"
@@ -62,7 +63,7 @@ void bind_dtype(nb::module_& m) {
           "itemsize", [](const ElementType& self) { return size_of(self.type); }, "Bytes of one element.")
       .def_prop_ro(
           "numpy", [](const ElementType& self) { return numpy_dtype(self.type); },
-          nb::sig("def numpy(self) -> numpy.dtype"), "The NumPy dtype; that of ``ml_dtypes`` for bfloat16.")
+          nb::sig("def numpy(self) -> NumpyDType"), "The NumPy dtype; that of ``ml_dtypes`` for bfloat16.")
       .def(
           "__eq__",
           [](const ElementType& self, nb::handle other) {

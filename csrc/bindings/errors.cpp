@@ -71,6 +71,11 @@ void bind_errors(nb::module_& m) {
                  "A checked device found a kernel doing wrong. Fields: ``kind``, ``kernel``, ``buffer``,\n"
                  "``offset`` (bytes), ``threads`` (linear ids in the grid) and ``line``.",
                  error);
+  // What an instance has in any case, also one that Python code made.
+  nb::handle(compile_error).attr("log") = "";
+  for (const char* field : {"kind", "kernel", "buffer"}) nb::handle(kernel_fault).attr(field) = "";
+  for (const char* field : {"offset", "line"}) nb::handle(kernel_fault).attr(field) = 0;
+  nb::handle(kernel_fault).attr("threads") = nb::make_tuple();
   nb::register_exception_translator(translate);
 }
 

@@ -157,7 +157,7 @@ Buffer copy_to(Device& device, nb::handle obj, nb::handle dtype) {
     type = dtype_from(dtype, operation);
   } else if (!dtype_from_name(nb::cast<std::string>(array.attr("dtype").attr("name")), type)) {
     // Python's own floats come as float64 for want of something better; a float64 array means it.
-    bool python_numbers = nb::isinstance<nb::sequence>(obj) || nb::isinstance<nb::float_>(obj);
+    bool python_numbers = PyList_Check(obj.ptr()) || PyTuple_Check(obj.ptr()) || PyFloat_Check(obj.ptr());
     if (!python_numbers || std::string_view(dtype_name(array).c_str()) != "float64") {
       throw ValidationError(text(operation, ": obj has elements of type ", dtype_name(array).c_str(),
                                  ", which no device has, needs dtype= to convert, e.g. dtype=float32"));

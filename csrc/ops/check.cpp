@@ -6,9 +6,7 @@ void Check::output(const Buffer* out, const Shape& shape, DType type, const char
                    std::initializer_list<Input> inputs) const {
   if (!out) return;
   device("out", *out);
-  if (out->dtype() != type) {
-    throw ValidationError(text(operation_, ": out is ", out->dtype(), ", needs ", type, " (as ", like, ")"));
-  }
+  same_type("out", *out, type, like);
   same_shape("out", out->shape(), shape, like);
   require(!out->readonly(), "out", "memory that may be written", "is read-only");
   for (const Input& input : inputs) {

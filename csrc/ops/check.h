@@ -46,6 +46,12 @@ class Check {
     require(false, argument, needs, "is ", buffer.dtype());
   }
 
+  void same_type(const char* argument, const Buffer& buffer, DType needed, const char* like) const {
+    if (buffer.dtype() == needed) return;
+    throw ValidationError(
+        text(operation_, ": ", argument, " is ", buffer.dtype(), ", needs ", needed, " (as ", like, ")"));
+  }
+
   void rank(const char* argument, const Buffer& buffer, size_t rank, const char* layout) const {
     if (buffer.shape().rank() == rank) return;
     throw ValidationError(text(operation_, ": ", argument, " has ", buffer.shape().rank(), " axes (shape ",

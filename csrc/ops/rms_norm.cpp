@@ -82,7 +82,7 @@ Buffer rms_norm_mul(CommandEncoder& encoder, const Buffer& x, const Buffer& weig
   check_weight(check, x, weight);
   check.elements("weight", weight, rows.params.dim, "the last axis of x");
   check.device("scale", scale);
-  check.type("scale", scale, {x.dtype()}, "the type of x");
+  check.same_type("scale", scale, x.dtype(), "x");
   check.same_shape("scale", scale.shape(), x.shape(), "as x");
   check.output(out, x.shape(), x.dtype(), "x",
                {{"x", &x, true}, {"scale", &scale, true}, {"weight", &weight}});

@@ -125,6 +125,8 @@ typedef float row8 __attribute__((vector_size(32)));
 template <class T>
 struct tile_element {
   float& value;
+  SOFTMETAL_INLINE explicit tile_element(float& v) : value(v) {}
+  tile_element(const tile_element&) = default;
   SOFTMETAL_INLINE operator T() const { return T(value); }
   SOFTMETAL_INLINE const tile_element& operator=(T v) const {
     value = float(v);
@@ -151,7 +153,9 @@ struct tile_element {
 template <class T>
 struct tile_elements {
   row8* rows;
-  SOFTMETAL_INLINE tile_element<T> operator[](size_t i) const { return {reinterpret_cast<float*>(rows)[i]}; }
+  SOFTMETAL_INLINE tile_element<T> operator[](size_t i) const {
+    return tile_element<T>(reinterpret_cast<float*>(rows)[i]);
+  }
   static constexpr size_t size() { return 64; }
 };
 template <>
@@ -164,10 +168,9 @@ struct tile_elements<float> {
 // Eight consecutive elements as floats, and back with one rounding. Spelt as vector operations, because
 // compilers do not always find them.
 template <class T>
-SOFTMETAL_INLINE row8 load_row(const T* source) {
+SOFTMETAL_INLINE void load_row(row8& row, const T* source) {
   typedef uint32_t wide8 __attribute__((vector_size(32)));
   typedef uint16_t bits8 __attribute__((vector_size(16)));
-  row8 row;
   if constexpr (metal::is_same<T, float>::value) {
     __builtin_memcpy(&row, source, sizeof(row));
   } else if constexpr (metal::is_same<T, bfloat>::value) {
@@ -189,10 +192,9 @@ SOFTMETAL_INLINE row8 load_row(const T* source) {
     for (int c = 0; c < 8; c++) row[c] = float(source[c]);
 #endif
   }
-  return row;
 }
 template <class T>
-SOFTMETAL_INLINE void store_row(row8 row, T* target) {
+SOFTMETAL_INLINE void store_row(const row8& row, T* target) {
   typedef uint32_t wide8 __attribute__((vector_size(32)));
   typedef uint16_t bits8 __attribute__((vector_size(16)));
   if constexpr (metal::is_same<T, float>::value) {
@@ -285,7 +287,7 @@ SOFTMETAL_INLINE void simdgroup_load(simdgroup_matrix<T, 8, 8>& d, const T* sour
                                      bool transpose_matrix = false) {
   source += matrix_origin.y * elements_per_row + matrix_origin.x;
   SOFTMETAL_UNROLL
-  for (int r = 0; r < 8; r++) d.rows[r] = softmetal::load_row(source + r * elements_per_row);
+  for (int r = 0; r < 8; r++) softmetal::load_row(d.rows[r], source + r * elements_per_row);
   if (transpose_matrix) softmetal::transpose(d.rows);
 }
 template <class T>

@@ -351,6 +351,7 @@ struct swizzle_ref {
   V& target;
 
   constexpr SOFTMETAL_INLINE explicit swizzle_ref(V& v) : target(v) {}
+  swizzle_ref(const swizzle_ref&) = default;
   constexpr SOFTMETAL_INLINE operator value() const { return target.template sw<I...>(); }
   template <int K>
   constexpr SOFTMETAL_INLINE typename V::element_type get() const {

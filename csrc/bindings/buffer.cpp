@@ -122,16 +122,16 @@ nb::object dlpack(nb::handle self, nb::kwargs arguments) {
     Buffer copy = copy_to(buffer.device(), self, nb::none());
     PyDict_DelItemString(arguments.ptr(), "copy");
     nb::object owner = nb::cast(copy);
-    return dlpack_export<nb::ndarray<>>(owner, copy, arguments);
+    return dlpack_export<nb::ndarray<nb::array_api>>(owner, copy, arguments);
   }
-  if (!buffer.readonly()) return dlpack_export<nb::ndarray<>>(self, buffer, arguments);
+  if (!buffer.readonly()) return dlpack_export<nb::ndarray<nb::array_api>>(self, buffer, arguments);
   // The first version of the protocol cannot say that memory is read-only.
   if (!arguments.contains("max_version") || arguments["max_version"].is_none()) {
     PyErr_SetString(PyExc_BufferError,
                     "Buffer.__dlpack__: it is read-only, which needs a consumer of DLPack 1.0; or copy");
     throw nb::python_error();
   }
-  return dlpack_export<nb::ndarray<nb::ro>>(self, buffer, arguments);
+  return dlpack_export<nb::ndarray<nb::array_api, nb::ro>>(self, buffer, arguments);
 }
 
 nb::object array_interface(const Buffer& buffer) {

@@ -33,7 +33,9 @@ nb::object dlpack_capsule(nb::handle obj) {
 }
 
 template <class Array>
-nb::object numpy_from(Array array, nb::handle owner) {
+nb::object numpy_from(const Array& array) {
+  // The tensor lives as long as the NumPy array.
+  nb::capsule owner(new Array(array), [](void* tensor) noexcept { delete static_cast<Array*>(tensor); });
   std::vector<size_t> shape;
   std::vector<int64_t> strides;
   for (size_t i = 0; i < array.ndim(); ++i) {
@@ -61,8 +63,8 @@ nb::object numpy_from_dlpack(nb::handle obj, const char* operation) {
   }
   nb::object capsule = dlpack_capsule(obj);
   // Each is tried on the same capsule, which stays whole when the answer is no.
-  if (nb::ndarray<> array; nb::try_cast(capsule, array)) return numpy_from(array, nb::cast(array));
-  if (nb::ndarray<nb::ro> array; nb::try_cast(capsule, array)) return numpy_from(array, nb::cast(array));
+  if (nb::ndarray<> array; nb::try_cast(capsule, array)) return numpy_from(array);
+  if (nb::ndarray<nb::ro> array; nb::try_cast(capsule, array)) return numpy_from(array);
   throw ValidationError(
       text(operation, ": obj (", class_of(obj), ") gives a DLPack tensor that cannot be read"));
 }

@@ -12,41 +12,77 @@ namespace metalloid::bindings {
 namespace {
 
 using Encoder = CommandEncoder;
-using In = const Buffer&;
-using Maybe = const Buffer*;
 using Number = std::optional<double>;
+// Any object, so that the message can name the argument that is no Buffer; for stubs a Buffer. Maybe: or None.
+using In = nb::typed<nb::handle, Buffer>;
+using Maybe = In;
 using Result = nb::typed<nb::object, Buffer>;
+
+// Takes the Buffers out of the arguments of one operation.
+struct Unwrap {
+  const char* operation;
+
+  const Buffer* maybe(const char* name, nb::handle argument) const {
+    if (argument.is_none()) return nullptr;
+    if (!nb::isinstance<Buffer>(argument)) {
+      throw nb::type_error(text(operation, ": ", name, " is of type ", nb::inst_name(argument).c_str(),
+                                ", needs to be a metalloid.Buffer; Device.array() makes one")
+                               .c_str());
+    }
+    return nb::inst_ptr<Buffer>(argument);
+  }
+  const Buffer& operator()(const char* name, nb::handle argument) const {
+    if (const Buffer* buffer = maybe(name, argument)) return *buffer;
+    throw nb::type_error(text(operation, ": ", name, " is None, needs to be a metalloid.Buffer").c_str());
+  }
+};
 
 // The caller's own object where there is one.
 Result result(Maybe out, Buffer&& made) {
-  return Result(out ? nb::cast(out, nb::rv_policy::reference) : nb::cast(std::move(made)));
+  return Result(out.is_none() ? nb::cast(std::move(made)) : nb::borrow(out));
 }
 
 Result rms_norm(Encoder& cmd, In x, Maybe weight, double eps, Maybe out) {
-  return result(out, ops::rms_norm(cmd, x, weight, eps, out));
+  Unwrap in{"rms_norm"};
+  return result(out, ops::rms_norm(cmd, in("x", x), in.maybe("weight", weight), eps, in.maybe("out", out)));
 }
 
 Result rms_norm_mul(Encoder& cmd, In x, In weight, In scale, double eps, Maybe out) {
-  return result(out, ops::rms_norm_mul(cmd, x, weight, scale, eps, out));
+  Unwrap in{"rms_norm_mul"};
+  return result(out, ops::rms_norm_mul(cmd, in("x", x), in("weight", weight), in("scale", scale), eps,
+                                       in.maybe("out", out)));
 }
 
 Result fused_head_norm_rope(Encoder& cmd, In x, Maybe cos, Maybe sin, Maybe positions, double theta,
                             Maybe freq_factors, Maybe weight, std::optional<int64_t> half_rope_dim,
                             double eps, Maybe out) {
-  ops::HeadNormRope options{cos, sin, positions, theta, freq_factors, weight, half_rope_dim, eps};
-  return result(out, ops::fused_head_norm_rope(cmd, x, options, out));
+  Unwrap in{"fused_head_norm_rope"};
+  ops::HeadNormRope options{in.maybe("cos", cos),
+                            in.maybe("sin", sin),
+                            in.maybe("positions", positions),
+                            theta,
+                            in.maybe("freq_factors", freq_factors),
+                            in.maybe("weight", weight),
+                            half_rope_dim,
+                            eps};
+  return result(out, ops::fused_head_norm_rope(cmd, in("x", x), options, in.maybe("out", out)));
 }
 
 Result vision_2d_rope(Encoder& cmd, In x, In pos_x, In pos_y, double theta, Maybe out) {
-  return result(out, ops::vision_2d_rope(cmd, x, pos_x, pos_y, theta, out));
+  Unwrap in{"vision_2d_rope"};
+  return result(out, ops::vision_2d_rope(cmd, in("x", x), in("pos_x", pos_x), in("pos_y", pos_y), theta,
+                                         in.maybe("out", out)));
 }
 
 Result im2col_2d(Encoder& cmd, In pixels, int64_t patch, Maybe out) {
-  return result(out, ops::im2col_2d(cmd, pixels, patch, out));
+  Unwrap in{"im2col_2d"};
+  return result(out, ops::im2col_2d(cmd, in("pixels", pixels), patch, in.maybe("out", out)));
 }
 
 Result gated_delta_net_chunk_o(Encoder& cmd, In q, In k, In v, In state, In g, Number scale, Maybe out) {
-  return result(out, ops::gated_delta_net_chunk_o(cmd, q, k, v, state, g, scale, out));
+  Unwrap in{"gated_delta_net_chunk_o"};
+  return result(out, ops::gated_delta_net_chunk_o(cmd, in("q", q), in("k", k), in("v", v), in("state", state),
+                                                  in("g", g), scale, in.maybe("out", out)));
 }
 
 constexpr const char* kRmsNorm =

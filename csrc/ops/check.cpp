@@ -2,12 +2,12 @@
 
 namespace metalloid::ops {
 
-void Check::output(const Buffer* out, const Shape& shape, DType type, const char* like,
+void Check::output(const Buffer* out, const Shape& shape, const char* why_shape, DType type, const char* like,
                    std::initializer_list<Input> inputs) const {
   if (!out) return;
   device("out", *out);
   same_type("out", *out, type, like);
-  same_shape("out", out->shape(), shape, like);
+  same_shape("out", out->shape(), shape, why_shape);
   require(!out->readonly(), "out", "memory that may be written", "is read-only");
   for (const Input& input : inputs) {
     if (!input.buffer) continue;

@@ -48,8 +48,8 @@ class Check {
 
   void same_type(const char* argument, const Buffer& buffer, DType needed, const char* like) const {
     if (buffer.dtype() == needed) return;
-    throw ValidationError(
-        text(operation_, ": ", argument, " is ", buffer.dtype(), ", needs ", needed, " (as ", like, ")"));
+    throw ValidationError(text(operation_, ": ", argument, " is ", buffer.dtype(), ", needs ", needed,
+                               " (the type of ", like, ")"));
   }
 
   void rank(const char* argument, const Buffer& buffer, size_t rank, const char* layout) const {
@@ -111,8 +111,8 @@ class Check {
                                pipeline.threadgroup_memory_limit, " bytes; needs a smaller last axis"));
   }
 
-  // Device, shape, type and overlap of `out`, where there is one.
-  void output(const Buffer* out, const Shape& shape, DType type, const char* like,
+  // Device, shape, type and overlap of `out`, where there is one. It has the type of `like`.
+  void output(const Buffer* out, const Shape& shape, const char* why_shape, DType type, const char* like,
               std::initializer_list<Input> inputs) const;
 
  private:

@@ -120,7 +120,7 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
                             const Buffer* out) {
   Check check("fused_head_norm_rope", encoder);
   Call call = check_call(check, x, options);
-  check.output(out, x.shape(), x.dtype(), "x",
+  check.output(out, x.shape(), "as x", x.dtype(), "x",
                {{"x", &x, true},
                 {"cos", options.cos},
                 {"sin", options.sin},

@@ -56,7 +56,7 @@ Buffer gated_delta_net_chunk_o(CommandEncoder& encoder, const Buffer& q, const B
                              static_cast<uint32_t>(key_heads), static_cast<uint32_t>(value_dim),
                              static_cast<float>(factor)};
   check.require(std::isfinite(params.scale), "scale", "a finite number, as f32", "is ", factor);
-  check.output(out, v.shape(), DType::bfloat16, "v",
+  check.output(out, v.shape(), "as v", DType::bfloat16, "v",
                {{"q", &q}, {"k", &k}, {"v", &v}, {"state", &state}, {"g", &g}});
 
   const Pipeline& pipeline = encoder.device().pipeline(key_dim == 64 ? kK64 : key_dim == 128 ? kK128 : kK256);

@@ -32,7 +32,8 @@ Buffer im2col_2d(CommandEncoder& encoder, const Buffer& pixels, int64_t patch, c
   uint64_t rows = (height / p) * (width / p);
   check.fits("pixels", columns, pixels.shape());
   Shape shape{rows, columns};
-  check.output(out, shape, pixels.dtype(), "one row for each patch of pixels", {{"pixels", &pixels}});
+  check.output(out, shape, "one row for each patch of pixels", pixels.dtype(), "pixels",
+               {{"pixels", &pixels}});
 
   const Pipeline& pipeline =
       encoder.device().pipeline(size_of(pixels.dtype()) == 4 ? kElements32 : kElements16);

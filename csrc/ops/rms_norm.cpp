@@ -56,7 +56,7 @@ Buffer rms_norm(CommandEncoder& encoder, const Buffer& x, const Buffer* weight, 
     check_weight(check, x, *weight);
     check.elements("weight", *weight, rows.params.dim, "the last axis of x");
   }
-  check.output(out, x.shape(), x.dtype(), "x", {{"x", &x, true}, {"weight", weight}});
+  check.output(out, x.shape(), "as x", x.dtype(), "x", {{"x", &x, true}, {"weight", weight}});
 
   const Pipeline& pipeline =
       encoder.device().pipeline(weight ? kWeighted(x.dtype(), weight->dtype()) : kPlain(x.dtype()));
@@ -84,7 +84,7 @@ Buffer rms_norm_mul(CommandEncoder& encoder, const Buffer& x, const Buffer& weig
   check.device("scale", scale);
   check.same_type("scale", scale, x.dtype(), "x");
   check.same_shape("scale", scale.shape(), x.shape(), "as x");
-  check.output(out, x.shape(), x.dtype(), "x",
+  check.output(out, x.shape(), "as x", x.dtype(), "x",
                {{"x", &x, true}, {"scale", &scale, true}, {"weight", &weight}});
 
   const Pipeline& pipeline = encoder.device().pipeline(kScaled(x.dtype(), weight.dtype()));

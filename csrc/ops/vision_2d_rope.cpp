@@ -30,7 +30,8 @@ Buffer vision_2d_rope(CommandEncoder& encoder, const Buffer& x, const Buffer& po
   check.type("pos_y", pos_y, kPositions, kPositionsText);
   check.elements("pos_y", pos_y, seq, "the first axis of x");
   check.require(std::isfinite(theta) && theta > 0, "theta", "a finite number above 0", "is ", theta);
-  check.output(out, x.shape(), x.dtype(), "x", {{"x", &x, true}, {"pos_x", &pos_x}, {"pos_y", &pos_y}});
+  check.output(out, x.shape(), "as x", x.dtype(), "x",
+               {{"x", &x, true}, {"pos_x", &pos_x}, {"pos_y", &pos_y}});
 
   const Pipeline& pipeline = encoder.device().pipeline(kKernels(x.dtype()));
   uint64_t head_bytes = Argument::padded(head_dim * sizeof(float));

@@ -377,7 +377,7 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
     finish(queue, mark, lock);
     // What others committed meanwhile is not for this thread to run.
     if (role == Role::Inline) role = Role::Committer;
-    if (role == Role::Helper && until.reached()) {
+    if (role == Role::Helper && queue.head && until.reached()) {
       set_state(queue, Queue::State::Ready);
       publish(1);
       return;

@@ -1,0 +1,356 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "softmetal_kernels.h"
+
+using test::Bench;
+using test::string;
+using test::text;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double milliseconds_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+template <class Condition>
+bool soon(Condition condition) {
+  const auto start = Clock::now();
+  while (!condition()) {
+    if (milliseconds_since(start) > 10'000) return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+// A bench whose command buffers append digits to a number, or count slowly.
+struct Digits : Bench {
+  NS::SharedPtr<MTL::ComputePipelineState> append_state = pipeline("append");
+  NS::SharedPtr<MTL::ComputePipelineState> slow_state = pipeline("slow");
+  NS::SharedPtr<MTL::Buffer> number = buffer(8);
+  NS::SharedPtr<MTL::Buffer> count = buffer(4);
+
+  MTL::CommandBuffer* digit(MTL::CommandQueue* on, uint64_t value) {
+    MTL::CommandBuffer* commands = on->commandBuffer();
+    encode(commands, value);
+    return commands;
+  }
+  void encode(MTL::CommandBuffer* commands, uint64_t value) {
+    MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
+    append(encoder, append_state.get(), number.get(), value);
+    encoder->endEncoding();
+  }
+  // About 2 ms for each unit.
+  MTL::CommandBuffer* slow(uint32_t units) {
+    MTL::CommandBuffer* commands = queue->commandBuffer();
+    MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
+    encoder->setComputePipelineState(slow_state.get());
+    encoder->setBuffer(count.get(), 0, 0);
+    encoder->dispatchThreadgroups(MTL::Size(units, 1, 1), MTL::Size(1, 1, 1));
+    encoder->endEncoding();
+    return commands;
+  }
+  // Lets the runtime learn that the kernel is slow, so that it splits it.
+  void teach() {
+    MTL::CommandBuffer* commands = slow(1);
+    commands->commit();
+    commands->waitUntilCompleted();
+    *contents<uint32_t>(count) = 0;
+  }
+  uint64_t value() { return *contents<uint64_t>(number); }
+};
+
+}  // namespace
+
+TEST_CASE("committing does not wait for slow work, waiting does") {
+  Digits digits;
+  digits.teach();
+  const auto start = Clock::now();
+  MTL::CommandBuffer* commands = digits.slow(50);
+  commands->commit();
+  CHECK(milliseconds_since(start) < 50);
+  CHECK(commands->status() < MTL::CommandBufferStatusCompleted);
+  commands->waitUntilScheduled();
+  CHECK(commands->status() >= MTL::CommandBufferStatusScheduled);
+  commands->waitUntilCompleted();
+  CHECK(*Bench::contents<uint32_t>(digits.count) == 50);
+  CHECK(commands->GPUEndTime() - commands->GPUStartTime() > 0.002);
+}
+
+TEST_CASE("work goes on without anybody waiting") {
+  Digits digits;
+  digits.teach();
+  MTL::CommandBuffer* commands = digits.slow(4);
+  commands->commit();
+  CHECK(soon([&] { return commands->status() == MTL::CommandBufferStatusCompleted; }));
+}
+
+TEST_CASE("a wait for an event ends at its deadline, between two chunks") {
+  Digits digits;
+  digits.teach();
+  auto event = NS::TransferPtr(digits.device->newSharedEvent());
+  MTL::CommandBuffer* commands = digits.slow(400);
+  commands->encodeSignalEvent(event.get(), 1);
+  commands->commit();
+  const auto start = Clock::now();
+  CHECK_FALSE(event->waitUntilSignaledValue(1, 30));
+  CHECK(milliseconds_since(start) >= 30);
+  CHECK(milliseconds_since(start) < 300);
+  CHECK(*Bench::contents<uint32_t>(digits.count) > 0);
+  CHECK_FALSE(event->waitUntilSignaledValue(1, 0));
+  CHECK(event->waitUntilSignaledValue(1, 60'000));
+  CHECK(*Bench::contents<uint32_t>(digits.count) == 400);
+  CHECK(event->waitUntilSignaledValue(1, ~uint64_t{0}));
+}
+
+TEST_CASE("events order queues among each other and with the host") {
+  Digits digits;
+  auto other = NS::TransferPtr(digits.device->newCommandQueue());
+  auto event = NS::TransferPtr(digits.device->newSharedEvent());
+  // 1 waits for the host, 2 for 1, 3 for 2 on the first queue again.
+  MTL::CommandBuffer* third = digits.queue->commandBuffer();
+  MTL::CommandBuffer* second = other->commandBuffer();
+  second->encodeWait(event.get(), 2);
+  digits.encode(second, 2);
+  second->encodeSignalEvent(event.get(), 3);
+  second->commit();
+  MTL::CommandBuffer* first = digits.queue->commandBuffer();
+  first->encodeWait(event.get(), 1);
+  digits.encode(first, 1);
+  first->encodeSignalEvent(event.get(), 2);
+  first->commit();
+  third->encodeWait(event.get(), 3);
+  digits.encode(third, 3);
+  third->commit();
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  CHECK(digits.value() == 0);
+  CHECK(third->status() == MTL::CommandBufferStatusCommitted);
+  event->setSignaledValue(1);
+  third->waitUntilCompleted();
+  CHECK(digits.value() == 123);
+  CHECK(event->signaledValue() == 3);
+}
+
+TEST_CASE("a value past the awaited one will do") {
+  Digits digits;
+  auto event = NS::TransferPtr(digits.device->newEvent());
+  MTL::CommandBuffer* first = digits.queue->commandBuffer();
+  first->encodeSignalEvent(event.get(), 10);
+  first->encodeWait(event.get(), 7);
+  digits.encode(first, 4);
+  first->commit();
+  first->waitUntilCompleted();
+  CHECK(digits.value() == 4);
+}
+
+TEST_CASE("enqueue reserves a place that commit fills later") {
+  Digits digits;
+  MTL::CommandBuffer* first = digits.digit(digits.queue.get(), 1);
+  first->enqueue();
+  CHECK(first->status() == MTL::CommandBufferStatusEnqueued);
+  MTL::CommandBuffer* second = digits.digit(digits.queue.get(), 2);
+  second->commit();
+  std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(digits.value() == 0);
+  first->commit();
+  second->waitUntilCompleted();
+  CHECK(digits.value() == 12);
+}
+
+TEST_CASE("handlers run in order on another thread, before waitUntilCompleted returns") {
+  Digits digits;
+  for (int repeat = 0; repeat < 20; ++repeat) {
+    std::vector<int> order;
+    std::thread::id thread;
+    MTL::CommandBuffer* commands = digits.digit(digits.queue.get(), 1);
+    commands->addScheduledHandler([&](MTL::CommandBuffer*) { order.push_back(0); });
+    commands->addCompletedHandler([&](MTL::CommandBuffer* which) {
+      CHECK(which == commands);
+      CHECK(which->status() == MTL::CommandBufferStatusCompleted);
+      thread = std::this_thread::get_id();
+      order.push_back(1);
+      // The queue is free while a handler runs.
+      auto pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
+      MTL::CommandBuffer* inner = digits.digit(digits.queue.get(), 2);
+      inner->commit();
+      inner->waitUntilCompleted();
+      order.push_back(2);
+    });
+    commands->addCompletedHandler([&](MTL::CommandBuffer*) { order.push_back(3); });
+    commands->commit();
+    commands->waitUntilCompleted();
+    CHECK(order == std::vector<int>{0, 1, 2, 3});
+    CHECK(thread != std::this_thread::get_id());
+    CHECK(digits.value() == 12);
+    *Bench::contents<uint64_t>(digits.number) = 0;
+  }
+}
+
+TEST_CASE("listeners hear of an event once") {
+  Digits digits;
+  auto event = NS::TransferPtr(digits.device->newSharedEvent());
+  auto listener = NS::TransferPtr(MTL::SharedEventListener::alloc()->init());
+  std::atomic<uint64_t> heard{0};
+  std::atomic<int> times{0};
+  event->notifyListener(listener.get(), 5, [&](MTL::SharedEvent* which, uint64_t value) {
+    CHECK(which == event.get());
+    heard = value;
+    ++times;
+  });
+  event->setSignaledValue(4);
+  std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(times == 0);
+  MTL::CommandBuffer* commands = digits.queue->commandBuffer();
+  commands->encodeSignalEvent(event.get(), 6);
+  commands->commit();
+  CHECK(soon([&] { return times == 1; }));
+  CHECK(heard == 6);
+  event->setSignaledValue(7);
+  event->notifyListener(listener.get(), 3, [&](MTL::SharedEvent*, uint64_t) { ++times; });
+  CHECK(soon([&] { return times == 2; }));
+}
+
+TEST_CASE("a full queue waits for a command buffer to finish") {
+  Digits digits;
+  digits.teach();
+  digits.queue = NS::TransferPtr(digits.device->newCommandQueue(4));
+  for (int i = 0; i < 30; ++i) {
+    auto pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
+    digits.slow(1)->commit();
+  }
+  MTL::CommandBuffer* last = digits.queue->commandBuffer();
+  last->commit();
+  last->waitUntilCompleted();
+  CHECK(*Bench::contents<uint32_t>(digits.count) == 30);
+}
+
+TEST_CASE("many threads share a queue and a device") {
+  Bench bench;
+  auto axpy = bench.pipeline("axpy");
+  constexpr int kThreads = 8, kRounds = 60;
+  std::atomic<size_t> wrong{0};
+  std::vector<std::thread> threads;
+  auto shared_x = bench.buffer(1 << 18);
+  std::fill_n(Bench::contents<float>(shared_x), 1 << 16, 1.0f);
+  for (int t = 0; t < kThreads; ++t)
+    threads.emplace_back([&, t] {
+      auto own_queue = NS::TransferPtr(bench.device->newCommandQueue());
+      MTL::CommandQueue* queue = t % 2 ? own_queue.get() : bench.queue.get();
+      auto event = NS::TransferPtr(bench.device->newSharedEvent());
+      for (int i = 1; i <= kRounds; ++i) {
+        auto pool = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
+        const size_t n = i % 3 == 0 ? 1 << 16 : 100;
+        auto y = bench.buffer(n * 4);
+        MTL::CommandBuffer* commands = queue->commandBuffer();
+        MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
+        const auto a = static_cast<float>(t * 1000 + i);
+        encoder->setComputePipelineState(axpy.get());
+        encoder->setBuffer(shared_x.get(), 0, 0);
+        encoder->setBuffer(y.get(), 0, 1);
+        encoder->setBytes(&a, sizeof(a), 2);
+        encoder->dispatchThreads(MTL::Size(n, 1, 1), MTL::Size(64, 1, 1));
+        encoder->endEncoding();
+        commands->encodeSignalEvent(event.get(), static_cast<uint64_t>(i));
+        commands->commit();
+        if (i % 2)
+          commands->waitUntilCompleted();
+        else
+          event->waitUntilSignaledValue(static_cast<uint64_t>(i), 60'000);
+        for (size_t k = 0; k < n; ++k) wrong += Bench::contents<float>(y)[k] != a;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a forked child can use the device") {
+  Digits digits;
+  digits.teach();
+  MTL::CommandBuffer* pending = digits.slow(20);
+  pending->commit();
+  auto event = NS::TransferPtr(digits.device->newSharedEvent());
+  MTL::CommandBuffer* parked = digits.queue->commandBuffer();
+  parked->encodeWait(event.get(), 1);
+  digits.encode(parked, 7);
+  parked->commit();
+
+  const pid_t child = fork();
+  if (child == 0) {
+    // Work committed before the fork has ended; work of the child needs threads of its own.
+    if (pending->status() != MTL::CommandBufferStatusCompleted) _exit(1);
+    if (*Bench::contents<uint32_t>(digits.count) != 20) _exit(2);
+    event->setSignaledValue(1);
+    parked->waitUntilCompleted();
+    if (digits.value() != 7) _exit(3);
+    MTL::CommandBuffer* commands = digits.slow(10);
+    bool handled = false;
+    commands->addCompletedHandler([&](MTL::CommandBuffer*) { handled = true; });
+    commands->commit();
+    commands->waitUntilCompleted();
+    if (!handled || *Bench::contents<uint32_t>(digits.count) != 30) _exit(4);
+    MTL::CommandBuffer* unwaited = digits.slow(4);
+    unwaited->commit();
+    if (!soon([&] { return unwaited->status() == MTL::CommandBufferStatusCompleted; })) _exit(5);
+    _exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(digits.value() == 0);
+  event->setSignaledValue(1);
+  parked->waitUntilCompleted();
+  CHECK(digits.value() == 7);
+  CHECK(*Bench::contents<uint32_t>(digits.count) == 20);
+}
+
+TEST_CASE("a process may exit with work in flight") {
+  Digits digits;
+  digits.teach();
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    for (int i = 0; i < 10; ++i) digits.slow(1000)->commit();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::_Exit(0);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFEXITED(status));
+
+  const pid_t orderly = fork();
+  if (orderly == 0) {
+    // The same with static and thread-local destructors, which std::exit runs.
+    signal(SIGABRT, SIG_DFL);
+    alarm(20);
+    for (int i = 0; i < 10; ++i) digits.slow(1000)->commit();
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    std::exit(0);
+  }
+  waitpid(orderly, &status, 0);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("the number of threads is what the process may use") {
+  cpu_set_t set;
+  REQUIRE(sched_getaffinity(0, sizeof(set), &set) == 0);
+  if (!std::getenv("METALLOID_NUM_THREADS"))
+    CHECK(softmetal::thread_count() == static_cast<unsigned>(CPU_COUNT(&set)));
+  else
+    CHECK(softmetal::thread_count() ==
+          static_cast<unsigned>(std::atoi(std::getenv("METALLOID_NUM_THREADS"))));
+}

@@ -2,7 +2,9 @@
 #include <benchmark/benchmark.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
+#include <string>
 #include <thread>
 
 #include "metalloid/encoder.h"
@@ -69,7 +71,7 @@ class Memcpy {
 // Times `encode(encoder)` in a command buffer of its own; the counter "memcpy" is how many times as long as
 // the memcpy it took, both on average.
 template <class Encode>
-void against_memcpy(benchmark::State& state, uint64_t traffic, const Encode& encode) {
+void against_memcpy(benchmark::State& state, DType type, uint64_t traffic, const Encode& encode) {
   using Clock = std::chrono::steady_clock;
   Memcpy copy(traffic / 2);
   copy.run();
@@ -86,6 +88,7 @@ void against_memcpy(benchmark::State& state, uint64_t traffic, const Encode& enc
     ours += end - middle;
     state.SetIterationTime(std::chrono::duration<double>(end - middle).count());
   }
+  state.SetLabel(std::string(name_of(type)));
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(traffic));
   state.counters["memcpy"] = std::chrono::duration<double>(ours) / theirs;
 }
@@ -93,7 +96,7 @@ void against_memcpy(benchmark::State& state, uint64_t traffic, const Encode& enc
 void rms_norm(benchmark::State& state) {
   auto type = static_cast<DType>(state.range(0));
   Buffer x = ones({4096, 4096}, type), y = ones({4096, 4096}, type), weight = ones({4096}, type);
-  against_memcpy(state, x.nbytes() + y.nbytes() + weight.nbytes(),
+  against_memcpy(state, type, x.nbytes() + y.nbytes() + weight.nbytes(),
                  [&](CommandEncoder& encoder) { ops::rms_norm(encoder, x, &weight, kEps, &y); });
 }
 
@@ -102,7 +105,7 @@ void vision_2d_rope(benchmark::State& state) {
   Buffer x = ones({4096, 16, 72}, type), y = ones({4096, 16, 72}, type);
   Buffer positions = Device::open().zeros({4096}, DType::int32);
   for (int32_t i = 0; i < 4096; ++i) reinterpret_cast<int32_t*>(positions.address())[i] = i % 64;
-  against_memcpy(state, x.nbytes() + y.nbytes() + 2 * positions.nbytes(), [&](CommandEncoder& encoder) {
+  against_memcpy(state, type, x.nbytes() + y.nbytes() + 2 * positions.nbytes(), [&](CommandEncoder& encoder) {
     ops::vision_2d_rope(encoder, x, positions, positions, 10000.0, &y);
   });
 }
@@ -110,7 +113,7 @@ void vision_2d_rope(benchmark::State& state) {
 void im2col_2d(benchmark::State& state) {
   auto type = static_cast<DType>(state.range(0));
   Buffer pixels = ones({3, 1792, 1792}, type), out = ones({128 * 128, 3 * 14 * 14}, type);
-  against_memcpy(state, pixels.nbytes() + out.nbytes(),
+  against_memcpy(state, type, pixels.nbytes() + out.nbytes(),
                  [&](CommandEncoder& encoder) { ops::im2col_2d(encoder, pixels, 14, &out); });
 }
 

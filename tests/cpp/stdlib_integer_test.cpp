@@ -134,7 +134,7 @@ TEST_CASE("packing") {
 
 TEST_CASE("atomics, one thread") {
   using namespace metal;
-  atomic_int i;
+  metal::atomic_int i;
   atomic_store_explicit(&i, 5, memory_order_relaxed);
   CHECK(atomic_fetch_add_explicit(&i, 3, memory_order_relaxed) == 5);
   CHECK(atomic_fetch_sub_explicit(&i, 1, memory_order_relaxed) == 8);
@@ -151,25 +151,25 @@ TEST_CASE("atomics, one thread") {
       !atomic_compare_exchange_weak_explicit(&i, &expected, 1, memory_order_relaxed, memory_order_relaxed)) {
   }
   CHECK(atomic_load_explicit(&i, memory_order_relaxed) == 1);
-  atomic_float f;
+  metal::atomic_float f;
   atomic_store_explicit(&f, 1.5f, memory_order_relaxed);
   CHECK(atomic_fetch_add_explicit(&f, 2, memory_order_relaxed) == 1.5f);
   CHECK(atomic_fetch_sub_explicit(&f, 0.5f, memory_order_relaxed) == 3.5f);
   CHECK(atomic_load_explicit(&f, memory_order_relaxed) == 3.0f);
-  atomic_ulong u;
+  metal::atomic_ulong u;
   atomic_store_explicit(&u, 1ul << 40, memory_order_relaxed);
   atomic_max_explicit(&u, 1ul << 50, memory_order_relaxed);
   atomic_min_explicit(&u, 1ul << 45, memory_order_relaxed);
   CHECK(atomic_load_explicit(&u, memory_order_relaxed) == 1ul << 45);
-  atomic_bool b;
+  metal::atomic_bool b;
   atomic_store_explicit(&b, true, memory_order_relaxed);
   CHECK(atomic_exchange_explicit(&b, false, memory_order_relaxed));
   atomic_thread_fence(mem_flags::mem_device, memory_order_seq_cst, thread_scope_device);
 }
 
 TEST_CASE("atomics, several threads") {
-  atomic_uint count, largest;
-  atomic_float sum;
+  metal::atomic_uint count, largest;
+  metal::atomic_float sum;
   metal::atomic_store_explicit(&count, 0u, metal::memory_order_relaxed);
   metal::atomic_store_explicit(&largest, 0u, metal::memory_order_relaxed);
   metal::atomic_store_explicit(&sum, 0.0f, metal::memory_order_relaxed);

@@ -27,10 +27,10 @@ void check_product() {
   std::vector<C> c(M * N, C(-1.0f));
   for (int i = 0; i < M; i += 8) {
     for (int j = 0; j < N; j += 8) {
-      simdgroup_matrix<C, 8, 8> sum = metal::make_filled_simdgroup_matrix<C, 8, 8>(C(2.0f));
+      metal::simdgroup_matrix<C, 8, 8> sum = metal::make_filled_simdgroup_matrix<C, 8, 8>(C(2.0f));
       for (int k = 0; k < K; k += 8) {
-        simdgroup_matrix<A, 8, 8> left;
-        simdgroup_matrix<B, 8, 8> right;
+        metal::simdgroup_matrix<A, 8, 8> left;
+        metal::simdgroup_matrix<B, 8, 8> right;
         metal::simdgroup_load(left, a.data(), K, ulong2(k, i));
         metal::simdgroup_load(right, b.data() + k * N + j, N);
         metal::simdgroup_multiply_accumulate(sum, left, right, sum);
@@ -52,7 +52,7 @@ void check_product() {
 template <class T>
 void check_transposes() {
   const std::vector<T> source = ramp<T>(12 * 12, 101);
-  simdgroup_matrix<T, 8, 8> m;
+  metal::simdgroup_matrix<T, 8, 8> m;
   metal::simdgroup_load(m, source.data(), 12, ulong2(3, 2), true);
   std::vector<T> plain(64), turned(12 * 12, T(0.0f));
   metal::simdgroup_store(m, plain.data());
@@ -88,8 +88,8 @@ TEST_CASE("simdgroup_matrix loads and stores transposed") {
 TEST_CASE("tiles of small floats round like the type itself") {
   const float values[8] = {1.00390625f, 1.01171875f, 65519.0f,    65520.0f,
                            0x1p-25f,    0x1.8p-24f,  -0x1.004p0f, 3e38f};
-  simdgroup_matrix<half, 8, 8> h;
-  simdgroup_matrix<bfloat, 8, 8> b;
+  metal::simdgroup_matrix<half, 8, 8> h;
+  metal::simdgroup_matrix<bfloat, 8, 8> b;
   for (int i = 0; i < 64; i++) {
     h.rows[i / 8][i % 8] = values[i % 8];
     b.rows[i / 8][i % 8] = i == 63 ? __builtin_nanf("") : values[i % 8];
@@ -106,8 +106,9 @@ TEST_CASE("tiles of small floats round like the type itself") {
 }
 
 TEST_CASE("simdgroup_matrix: diagonal, product and elements") {
-  const simdgroup_float8x8 identity(1.0f), twice = metal::make_diagonal_simdgroup_matrix<float, 8, 8>(2.0f);
-  simdgroup_float8x8 m, product;
+  const metal::simdgroup_float8x8 identity(1.0f),
+      twice = metal::make_diagonal_simdgroup_matrix<float, 8, 8>(2.0f);
+  metal::simdgroup_float8x8 m, product;
   const std::vector<float> source = ramp<float>(64, 53);
   metal::simdgroup_load(m, source.data());
   metal::simdgroup_multiply(product, m, twice);
@@ -118,7 +119,7 @@ TEST_CASE("simdgroup_matrix: diagonal, product and elements") {
   CHECK(std::memcmp(out, source.data(), sizeof(out)) == 0);
   for (size_t i = 0; i < product.thread_elements().size(); i++) product.thread_elements()[i] += 1.0f;
   CHECK(product.thread_elements()[63] == source[63] + 1.0f);
-  simdgroup_half8x8 h(half(1.0f));
+  metal::simdgroup_half8x8 h(half(1.0f));
   h.thread_elements()[1] = half(0.1f);
   h.thread_elements()[1] *= half(3.0f);
   CHECK(h.thread_elements()[1] == half(0.1f) * half(3.0f));

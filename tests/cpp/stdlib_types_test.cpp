@@ -163,7 +163,7 @@ TEST_CASE("vector types have the sizes and alignments of MSL") {
   CHECK(alignof(float3x2) == 8);
   CHECK(sizeof(float4x4) == 64);
   CHECK(sizeof(half3x3) == 24);
-  CHECK(sizeof(atomic_uint) == 4);
+  CHECK(sizeof(metal::atomic_uint) == 4);
   CHECK(sizeof(metal::array<float3, 2>) == 32);
   CHECK(__is_trivial(half));
   CHECK(__is_trivial(float4));

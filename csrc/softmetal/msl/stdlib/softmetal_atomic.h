@@ -139,9 +139,3 @@ SOFTMETAL_INLINE void atomic_thread_fence(mem_flags, memory_order order,
 }
 
 }  // namespace metal
-
-using metal::atomic_bool;
-using metal::atomic_float;
-using metal::atomic_int;
-using metal::atomic_uint;
-using metal::atomic_ulong;

@@ -8,15 +8,13 @@ namespace softmetal::types {
 struct half_format {
   static constexpr uint16_t exponent = 0x7C00;
 
+// Compilers that do not vectorise the conversions of _Float16 (gcc 12 neither way, clang 16 not the
+// narrowing) get them spelt in integers.
 #if defined(__clang__)
   static constexpr SOFTMETAL_INLINE float widen(uint16_t bits) {
     return float(__builtin_bit_cast(_Float16, bits));
   }
-  static constexpr SOFTMETAL_INLINE uint16_t narrow(float value) {
-    return __builtin_bit_cast(uint16_t, static_cast<_Float16>(value));
-  }
 #else
-  // gcc 12 does not vectorise _Float16 conversions, so they are spelt in integers here.
   static constexpr SOFTMETAL_INLINE float widen(uint16_t bits) {
     const uint32_t sign = uint32_t(bits & 0x8000) << 16;
     const uint32_t magnitude = uint32_t(bits & 0x7FFF) << 13;
@@ -29,6 +27,13 @@ struct half_format {
     result = magnitude >= (0x7C00u << 13) ? special : result;
     return __builtin_bit_cast(float, result | sign);
   }
+#endif
+
+#if defined(__clang__) && __clang_major__ >= 20
+  static constexpr SOFTMETAL_INLINE uint16_t narrow(float value) {
+    return __builtin_bit_cast(uint16_t, static_cast<_Float16>(value));
+  }
+#else
   static constexpr SOFTMETAL_INLINE uint16_t narrow(float value) {
     const uint32_t bits = __builtin_bit_cast(uint32_t, value);
     const uint32_t magnitude = bits & 0x7FFFFFFF;

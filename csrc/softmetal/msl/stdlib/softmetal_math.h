@@ -606,3 +606,6 @@ struct nextafter_op {
 namespace metal {
 SOFTMETAL_MAP2(nextafter, softmetal::nextafter_op)
 }
+
+// A keyword of MSL, so known without its namespace.
+using metal::as_type;

@@ -330,8 +330,3 @@ SOFTMETAL_INLINE simdgroup_matrix<T, 8, 8> operator*(const simdgroup_matrix<T, 8
 }
 
 }  // namespace metal
-
-using metal::simdgroup_bfloat8x8;
-using metal::simdgroup_float8x8;
-using metal::simdgroup_half8x8;
-using metal::simdgroup_matrix;

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
 
@@ -228,6 +229,8 @@ def test_thousands_of_dispatches_leave_nothing_behind(dev, x):
                     ml.ops.rms_norm(cmd, x, out=y)
 
     work(50)
+    gc.collect()
+    dev.synchronize()
     held, memory = dev.allocated_size, resident()
     work(300)
     assert dev.allocated_size == held

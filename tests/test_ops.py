@@ -65,7 +65,7 @@ NORM_SHAPES = ((1, 1), (5, 3), (7, 63), (2, 3, 65), (129,), (66, 64), (3, 4097),
 LARGE_NORM_SHAPES = {F32: (601, 4097), F16: (1201, 4097), BF16: (1201, 4097)}
 
 
-# Whatever its size, a subnormal intermediate is rounded to a multiple of 2^-149, before a weight magnifies it.
+# A subnormal intermediate is rounded to a multiple of 2^-149, before a weight magnifies it.
 SUBNORMAL = 2.0**-145
 
 
@@ -155,7 +155,7 @@ def fused_error(
             angle = angle / freq_factors[:half].astype(np.float64)
         for start in (0, distance):
             error[..., start : start + half] += m[..., start : start + half] * (ANGLE * angle + 1e-6)
-    return error.reshape(x.shape)
+    return error.reshape(x.shape) + SUBNORMAL
 
 
 # (tokens, heads, head_dim); None stands for the form without a tokens axis.

@@ -108,7 +108,7 @@ Toolchain detect_toolchain(const std::vector<std::string>& command) {
 }
 
 const std::vector<std::string>& known_isas() {
-  static const std::vector<std::string> names = {"x86-64-v3", "x86-64-v4", "aarch64"};
+  static const std::vector<std::string> names = {"x86-64-v3", "x86-64-v4", "x86-64-v4-bf16", "aarch64"};
   return names;
 }
 
@@ -129,16 +129,19 @@ std::vector<std::string> target_flags(const Toolchain& toolchain, const std::str
                                       std::string& error) {
   const auto& known = known_isas();
   if (std::find(known.begin(), known.end(), isa) == known.end()) {
-    error = "instruction set '" + isa + "' is unknown, needs x86-64-v3, x86-64-v4 or aarch64";
+    error = "instruction set '" + isa + "' is unknown, needs x86-64-v3, x86-64-v4, x86-64-v4-bf16 or aarch64";
     return {};
   }
   const std::string architecture = isa == "aarch64" ? "aarch64" : "x86_64";
   const bool x86 = architecture == "x86_64";
   const bool native = architecture == host_architecture();
+  // x86-64-v4-bf16 is x86-64-v4 with the instructions that round to bfloat16.
+  const bool bf16 = isa == "x86-64-v4-bf16";
+  const std::string level = bf16 ? "x86-64-v4" : isa;
   std::vector<std::string> flags;
   switch (toolchain.flavour) {
     case Flavour::Zig: {
-      std::string cpu = isa;
+      std::string cpu = level;
       std::replace(cpu.begin(), cpu.end(), '-', '_');
       flags = {"-target", architecture + "-linux-gnu.2.28"};
       if (x86) flags.push_back("-mcpu=" + cpu);
@@ -146,16 +149,17 @@ std::vector<std::string> target_flags(const Toolchain& toolchain, const std::str
     }
     case Flavour::Clang:
       if (!native) flags = {"--target=" + architecture + "-linux-gnu", "-fuse-ld=lld"};
-      if (x86) flags.push_back("-march=" + isa);
+      if (x86) flags.push_back("-march=" + level);
       break;
     case Flavour::Gcc:
       if (!native) {
         error = "gcc cannot compile for " + isa + " on this machine, needs clang or zig";
         return {};
       }
-      if (x86) flags.push_back("-march=" + isa);
+      if (x86) flags.push_back("-march=" + level);
       break;
   }
+  if (bf16) flags.push_back("-mavx512bf16");
   return flags;
 }
 
@@ -185,7 +189,13 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
   } else {
     append(command, {"-ffp-contract=off", "-fno-math-errno"});
   }
-  if (flags.isa == "x86-64-v4") command.push_back("-mprefer-vector-width=512");
+  if (flags.isa.rfind("x86-64-v4", 0) == 0) command.push_back("-mprefer-vector-width=512");
+  // Metal's compiler inlines every function; here that is what lets positions in the grid become constants.
+  if (gcc)
+    append(command, {"--param=max-inline-insns-single=20000", "--param=max-inline-insns-auto=20000",
+                     "--param=large-function-growth=100000", "--param=inline-unit-growth=100000"});
+  else
+    append(command, {"-mllvm", "-inline-threshold=20000"});
   // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
   if (gcc)
     append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",

@@ -223,6 +223,9 @@ class Translator {
                                 "]], needs [[" + needed + "(n)]]");
       if (after < p.range.end && is(after, "[") && s_.attribute_groups.count(after) == 0)
         s_.error(at, what + " is an array of buffers, which is not supported: give each buffer an argument");
+      // Threadgroup arguments never overlap anything else, and knowing it lets loops over them vectorise.
+      if (a.kind == Argument::Threadgroup && p.pointer && p.name_at != kNone && is(p.name_at - 1, "*"))
+        insert_before(p.name_at, "__restrict ");
       if (index) {
         a.index = s_.text(index->arguments);
         if (a.index.empty()) s_.error(index->at, what + ": [[" + index->name + "]] needs an index");

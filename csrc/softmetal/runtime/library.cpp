@@ -25,13 +25,14 @@ struct Isa {
 std::vector<Isa> known_isas() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
+  // Every CPU with AVX2 has the rest of x86-64-v3 that has no name here.
   const bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-                  __builtin_cpu_supports("f16c");
+                  __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
-  return {{"x86-64-v4", v4}, {"x86-64-v3", v3}};
+  const bool bf16 = v4 && __builtin_cpu_supports("avx512bf16");
+  return {{"x86-64-v4-bf16", bf16}, {"x86-64-v4", v4}, {"x86-64-v3", v3}};
 #elif defined(__aarch64__)
   return {{"aarch64", true}};
 #else

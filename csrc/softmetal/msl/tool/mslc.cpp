@@ -15,7 +15,7 @@ constexpr const char* kUsage =
     "  -o FILE             the shared object to write\n"
     "  --cxx COMMAND       the C++ compiler, with its arguments (default: $METALLOID_SHADER_CXX, else "
     "clang++)\n"
-    "  --isa NAME          x86-64-v3, x86-64-v4 or aarch64 (default: what this processor has)\n"
+    "  --isa NAME          x86-64-v3, x86-64-v4, x86-64-v4-bf16 or aarch64 (default: what this processor has)\n"
     "  --width any         the kernels work at any SIMD width\n"
     "  --fast-math on|off  relaxed floating-point arithmetic (default: on)\n"
     "  -I DIR, -D NAME=V   passed to the preprocessor\n"

@@ -47,7 +47,8 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
   const auto add = [&where](const char* what, const std::string& name) {
     if (!name.empty()) where += (where.empty() ? " (" : ", ") + std::string(what) + " \"" + name + "\"";
   };
-  if (pipeline_) {
+  // Once committed the command buffer need not hold the pipeline any more.
+  if (pipeline_ && buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
@@ -242,6 +243,11 @@ bool ComputeEncoder::bind(const char* call, Dispatch& dispatch) {
 // Lays out the threadgroup arguments of the kernel one after another.
 bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
   const uint32_t count = pipeline_->threadgroup_slots;
+  if (count == 0) {
+    threadgroup_total_ = 0;
+    threadgroup_changed_ = false;
+    return true;
+  }
   Arena& arena = buffer->recording->arena;
   threadgroup_offsets_ = static_cast<uint32_t*>(arena.allocate(2 * count * sizeof(uint32_t), 16));
   threadgroup_bytes_ = threadgroup_offsets_ + count;
@@ -251,9 +257,9 @@ bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
     const uint32_t length = threadgroup_lengths_[need.index];
     if (length == 0 || length < need.bytes) {
       fail(call,
-           "threadgroup argument \"%s\" (index %u) has %u bytes, needs %s%zu (setThreadgroupMemoryLength)",
-           need.argument->name, need.index, length, "at least ",
-           static_cast<size_t>(std::max<uint64_t>(need.bytes, 1)));
+           "threadgroup argument \"%s\" (index %u) has %u bytes, needs at least %zu "
+           "(setThreadgroupMemoryLength)",
+           need.argument->name, need.index, length, static_cast<size_t>(std::max<uint64_t>(need.bytes, 1)));
       return false;
     }
     threadgroup_offsets_[need.index] = total;

@@ -566,8 +566,8 @@ void Scheduler::after_fork_child() {
   if (scheduler.delivered_now_) scheduler.delivered_now_->finished.store(true, std::memory_order_release);
   for (const Job& job : scheduler.jobs_)
     if (job.finishes) job.finishes->finished.store(true, std::memory_order_release);
-  // What they captured belongs to code that may not expect to be freed in this process.
-  new std::deque<Job>(std::move(scheduler.jobs_));
+  // Kept, as what they captured may not expect to be freed in this process.
+  for (Job& job : scheduler.jobs_) scheduler.abandoned_jobs_.push_back(std::move(job));
   scheduler.jobs_.clear();
   scheduler.mutex_.unlock();
 }

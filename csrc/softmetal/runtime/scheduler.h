@@ -98,7 +98,7 @@ class Scheduler {
   std::vector<Queue*> busy_;        // Ready, Advancing or Running
   std::atomic<uint64_t> epoch_{0};  // grows with every piece of work that somebody could take
   unsigned workers_ = 0, sleeping_workers_ = 0, waiting_ = 0;
-  std::deque<Job> jobs_;
+  std::deque<Job> jobs_, abandoned_jobs_;
   bool delivering_ = false;                 // the thread for handlers exists
   CommandBuffer* delivered_now_ = nullptr;  // whose completed handlers are running
 };

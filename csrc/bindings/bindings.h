@@ -31,6 +31,20 @@ DType dtype_from(nb::handle spec, const char* operation);
 Shape shape_from(nb::handle sizes, const char* operation);
 nb::tuple tuple_of(const Shape& shape);
 
+// Lets go of the GIL for as long as it lives. When the interpreter ends in the meantime the thread stops for
+// good, as no daemon thread may come back: CPython would unwind its stack, which ends the process.
+class NoGil {
+ public:
+  NoGil() : state_(PyEval_SaveThread()) {}
+  ~NoGil();
+  NoGil(const NoGil&) = delete;
+  NoGil& operator=(const NoGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+bool interpreter_ends();
+
 // Wait without the GIL, if there is something to wait for.
 void wait_to_read(const Buffer& buffer);
 void wait_to_write(const Buffer& buffer);

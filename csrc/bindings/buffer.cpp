@@ -240,13 +240,13 @@ std::string repr(const Buffer& buffer) {
 
 void wait_to_read(const Buffer& buffer) {
   if (!buffer.busy()) return buffer.wait_to_read();
-  nb::gil_scoped_release nogil;
+  NoGil nogil;
   buffer.wait_to_read();
 }
 
 void wait_to_write(const Buffer& buffer) {
   if (!buffer.busy()) return buffer.wait_to_write();
-  nb::gil_scoped_release nogil;
+  NoGil nogil;
   buffer.wait_to_write();
 }
 
@@ -289,7 +289,7 @@ void bind_buffer(nb::module_& m) {
       .def(
           "view",
           [](const Buffer& self, nb::handle dtype) { return self.view(dtype_from(dtype, "Buffer.view")); },
-          nb::arg("dtype"), nb::sig("def view(self, dtype: DTypeLike) -> Buffer"),
+          nb::arg("dtype").none(), nb::sig("def view(self, dtype: DTypeLike) -> Buffer"),
           "The same bytes as another type; the last axis takes up a change of element size.\n\n"
           "Raises ValidationError if the last axis or the offset is no multiple of the new element size.")
       .def("flatten", &Buffer::flatten, "A view with one axis.")
@@ -300,7 +300,7 @@ void bind_buffer(nb::module_& m) {
           nb::sig("def tolist(self) -> list"), "The elements as nested lists of Python numbers.")
       .def("item", item, nb::sig("def item(self) -> bool | int | float"),
            "The only element as a Python number. Raises ValidationError if there is not exactly one.")
-      .def("copy_from", copy_into, nb::arg("obj"), nb::sig("def copy_from(self, obj: object) -> None"),
+      .def("copy_from", copy_into, nb::arg("obj").none(), nb::sig("def copy_from(self, obj: object) -> None"),
            "Overwrites the elements with those of an array-like of the same shape, converted as NumPy\n"
            "assignment does.\n\n"
            "Raises ValidationError if the shapes differ or the buffer is read-only.")

@@ -25,7 +25,7 @@ Buffer empty(Device& device, nb::handle shape, nb::handle dtype) {
 Buffer zeros(Device& device, nb::handle shape, nb::handle dtype) {
   Shape sizes = shape_from(shape, "Device.zeros");
   DType type = dtype_from(dtype, "Device.zeros");
-  nb::gil_scoped_release nogil;
+  NoGil nogil;
   return device.zeros(sizes, type);
 }
 
@@ -71,25 +71,25 @@ void bind_device(nb::module_& m) {
                    "The bytes of memory that buffers use; that of wrap() does not count.")
       .def_prop_ro("pooled_size", &Device::pooled_size,
                    "The bytes of freed memory kept for the next buffers.")
-      .def("empty_cache", &Device::empty_cache, nb::call_guard<nb::gil_scoped_release>(),
+      .def("empty_cache", &Device::empty_cache, nb::call_guard<NoGil>(),
            "Gives the memory kept for the next buffers back to the system.")
-      .def("synchronize", &Device::synchronize, nb::call_guard<nb::gil_scoped_release>(),
+      .def("synchronize", &Device::synchronize, nb::call_guard<NoGil>(),
            "Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.")
-      .def("empty", empty, nb::arg("shape"), nb::arg("dtype") = dtype_object(DType::float32),
+      .def("empty", empty, nb::arg("shape").none(), nb::arg("dtype").none() = dtype_object(DType::float32),
            nb::sig("def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32') -> Buffer"),
            "A buffer with undefined contents.\n\n"
            "Raises ValidationError for a shape that no buffer can have, DeviceError if there is no memory.")
-      .def("zeros", zeros, nb::arg("shape"), nb::arg("dtype") = dtype_object(DType::float32),
+      .def("zeros", zeros, nb::arg("shape").none(), nb::arg("dtype").none() = dtype_object(DType::float32),
            nb::sig("def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32') -> Buffer"),
            "A buffer full of zeros. Raises as empty() does.")
-      .def("array", copy_to, nb::arg("obj"), nb::arg("dtype") = nb::none(),
+      .def("array", copy_to, nb::arg("obj").none(), nb::arg("dtype") = nb::none(),
            nb::sig("def array(self, obj: object, dtype: DTypeLike | None = None) -> Buffer"),
            "A buffer with a copy of an array-like: NumPy, DLPack, the buffer protocol, nested lists, "
            "numbers;\n"
            "any strides.\n\n"
            "Elements are converted only if ``dtype`` is given, but Python's own floats become float32.\n"
            "Raises ValidationError if no device has the type of the elements.")
-      .def("wrap", wrap, nb::arg("obj"), nb::sig("def wrap(self, obj: object) -> Buffer"),
+      .def("wrap", wrap, nb::arg("obj").none(), nb::sig("def wrap(self, obj: object) -> Buffer"),
            "A buffer over the memory of ``obj``, without a copy: a NumPy array or memmap, a DLPack producer, "
            "an\n"
            "object with the buffer protocol. It keeps ``obj`` alive. Read-only memory gives a read-only "

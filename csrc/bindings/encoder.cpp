@@ -18,7 +18,7 @@ nb::handle enter(nb::handle self) {
 
 void exit(CommandEncoder& encoder, nb::handle type, nb::handle, nb::handle) {
   if (!type.is_none()) return encoder.discard();
-  nb::gil_scoped_release nogil;
+  NoGil nogil;
   if (encoder.status() == CommandEncoder::Status::encoding) encoder.commit();
   encoder.wait();
 }
@@ -32,7 +32,7 @@ std::string repr(const CommandEncoder& encoder) {
 }  // namespace
 
 void bind_encoder(nb::module_& m) {
-  using nogil = nb::call_guard<nb::gil_scoped_release>;
+  using nogil = nb::call_guard<NoGil>;
   nb::class_<CommandEncoder>(
       m, "CommandEncoder", nb::is_weak_referenceable(),
       "Records operations into one command buffer, made by Device.commands().\n\n"
@@ -50,7 +50,7 @@ void bind_encoder(nb::module_& m) {
       .def_prop_ro(
           "status", [](const CommandEncoder& self) { return name_of(self.status()); },
           "\"encoding\", \"committed\", \"completed\", \"error\" or \"discarded\".")
-      .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nb::call_guard<nb::gil_scoped_release>(),
+      .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nogil(),
                    "The seconds that the device worked; None until completion.")
       .def("barrier", &CommandEncoder::barrier,
            "Operations encoded after it see what those before it wrote. Needed in concurrent encoders only.")

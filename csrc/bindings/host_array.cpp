@@ -92,7 +92,7 @@ void fill(const Buffer& buffer, nb::handle array) {
   DType type;
   if (element_type(array, type) && type == buffer.dtype() && c_contiguous(array)) {
     const std::byte* from = data_of(array);
-    nb::gil_scoped_release nogil;
+    NoGil nogil;
     if (buffer.nbytes()) std::memmove(buffer.address(), from, buffer.nbytes());
     return;
   }
@@ -111,8 +111,8 @@ void check_numeric(nb::handle array, const char* operation) {
 }
 
 void release_owner(void* owner) {
-  // Past its end there is no interpreter to give the reference back to.
-  if (!nb::is_alive()) return;
+  // At its end there is no interpreter to give the reference back to.
+  if (interpreter_ends() || !nb::is_alive()) return;
   nb::gil_scoped_acquire gil;
   Py_DECREF(static_cast<PyObject*>(owner));
 }

@@ -1,6 +1,9 @@
 #include <Python.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <chrono>
+#include <thread>
 
 #include "bindings/bindings.h"
 #include "metalloid/device.h"
@@ -9,15 +12,37 @@ namespace metalloid::bindings {
 
 namespace {
 
-// Work that nobody waited for may still use memory of the interpreter's when that goes away.
-constexpr std::chrono::seconds kEndOfProcess{60};
+// How long the end of the process waits for work that nobody waited for.
+constexpr std::chrono::seconds kEndOfProcess{3};
+
+std::atomic<bool> ending{false};
+std::thread::id ending_thread;
 
 void check_signals() {
+  if (interpreter_ends()) return;
   nb::gil_scoped_acquire gil;
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
+// Runs when only daemon threads are left.
+void at_exit() {
+  {
+    NoGil nogil;
+    Device::finish_all(kEndOfProcess);
+  }
+  ending_thread = std::this_thread::get_id();
+  ending.store(true, std::memory_order_release);
+}
+
 }  // namespace
+
+bool interpreter_ends() { return ending.load(std::memory_order_acquire); }
+
+NoGil::~NoGil() {
+  // The thread that ends it may still run callbacks of others and destructors.
+  while (interpreter_ends() && std::this_thread::get_id() != ending_thread) pause();
+  PyEval_RestoreThread(state_);
+}
 
 NB_MODULE(_core, m) {
   m.doc() = "The compiled part of metalloid. Use the names in the package itself.";
@@ -33,10 +58,7 @@ NB_MODULE(_core, m) {
   bind_ops(m);
 
   set_wait_hook(check_signals);
-  nb::module_::import_("atexit").attr("register")(nb::cpp_function([] {
-    nb::gil_scoped_release nogil;
-    Device::finish_all(kEndOfProcess);
-  }));
+  nb::module_::import_("atexit").attr("register")(nb::cpp_function(at_exit));
 }
 
 }  // namespace metalloid::bindings

@@ -13,7 +13,8 @@ namespace {
 
 using Encoder = CommandEncoder;
 using Number = std::optional<double>;
-// Any object, so that the message can name the argument that is no Buffer; for stubs a Buffer. Maybe: or None.
+// Any object, so that the message can name the argument that is no Buffer; for stubs a Buffer. Maybe: or
+// None.
 using In = nb::typed<nb::handle, Buffer>;
 using Maybe = In;
 using Result = nb::typed<nb::object, Buffer>;

@@ -33,12 +33,18 @@ Shape shape_from(nb::handle sizes, const char* operation) {
   }
   nb::object iterator = nb::steal(PyObject_GetIter(sizes.ptr()));
   if (!iterator.is_valid()) {
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) throw nb::python_error();
     PyErr_Clear();
     throw ValidationError(text(operation, ": shape is ", nb::repr(sizes).c_str(),
                                ", needs an integer or a sequence of integers"));
   }
-  while (nb::object size = nb::steal(PyIter_Next(iterator.ptr())))
+  while (nb::object size = nb::steal(PyIter_Next(iterator.ptr()))) {
+    if (shape.rank() == Shape::kMaxRank) {
+      throw ValidationError(text(operation, ": shape has more than ", Shape::kMaxRank,
+                                 " axes, needs at most ", Shape::kMaxRank));
+    }
     shape.push_back(size_from(size, operation));
+  }
   if (PyErr_Occurred()) throw nb::python_error();
   return shape;
 }

@@ -108,7 +108,8 @@ class Lexer {
     const size_t open = source_.find('(', at_ + 2);
     size_t end = std::string_view::npos;
     if (open != std::string_view::npos && open - at_ <= 18) {
-      const std::string closing = ")" + std::string(source_.substr(at_ + 2, open - at_ - 2)) + "\"";
+      std::string closing(1, ')');
+      closing.append(source_.substr(at_ + 2, open - at_ - 2)).push_back('"');
       end = source_.find(closing, open);
       if (end != std::string_view::npos) end += closing.size();
     }

@@ -112,7 +112,7 @@ SOFTMETAL_LANE_GROUP(quad)
 #undef SOFTMETAL_LANE_NEUTRAL
 #undef SOFTMETAL_LANE_FILL
 
-template <class T, int Cols, int Rows>
+template <class T, int Cols, int Rows = Cols>
 struct simdgroup_matrix;
 
 }  // namespace metal
@@ -269,14 +269,14 @@ typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
 typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
 typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
 
-template <class T, int Cols, int Rows>
+template <class T, int Cols, int Rows = Cols>
 SOFTMETAL_INLINE simdgroup_matrix<T, Cols, Rows> make_filled_simdgroup_matrix(T value) {
   simdgroup_matrix<T, Cols, Rows> m;
   SOFTMETAL_UNROLL
   for (int r = 0; r < 8; r++) m.rows[r] = softmetal::row8{} + float(value);
   return m;
 }
-template <class T, int Cols, int Rows>
+template <class T, int Cols, int Rows = Cols>
 SOFTMETAL_INLINE simdgroup_matrix<T, Cols, Rows> make_diagonal_simdgroup_matrix(T value) {
   return simdgroup_matrix<T, Cols, Rows>(value);
 }
@@ -301,7 +301,7 @@ SOFTMETAL_INLINE void simdgroup_store(const simdgroup_matrix<T, 8, 8>& a, T* tar
   for (int r = 0; r < 8; r++) softmetal::store_row(m.rows[r], target + r * elements_per_row);
 }
 
-// d = a * b + c. Each element of a is broadcast from memory, which costs less than from a register.
+// d = a * b + c: eight independent chains of fused multiply-adds, one per row of c.
 template <class D, class A, class B, class C>
 SOFTMETAL_INLINE void simdgroup_multiply_accumulate(simdgroup_matrix<D, 8, 8>& d,
                                                     const simdgroup_matrix<A, 8, 8>& a,

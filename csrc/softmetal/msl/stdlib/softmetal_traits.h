@@ -38,9 +38,6 @@ struct conditional<false, T, F> {
 template <bool B, class T, class F>
 using conditional_t = typename conditional<B, T, F>::type;
 
-template <class...>
-using void_t = void;
-
 // The transformations. Each NAME gives NAME<T>::type and NAME_t<T>.
 template <class T>
 struct remove_const {
@@ -118,6 +115,12 @@ template <class T>
 struct type_identity {
   using type = T;
 };
+
+// The translated code has no address spaces.
+template <class T>
+using remove_addrspace = type_identity<T>;
+template <class T>
+using remove_addrspace_t = T;
 
 template <class T>
 using remove_const_t = typename remove_const<T>::type;
@@ -202,8 +205,6 @@ struct is_union : bool_constant<__is_union(T)> {};
 template <class T>
 struct is_class : bool_constant<__is_class(T)> {};
 template <class T>
-struct is_empty : bool_constant<__is_empty(T)> {};
-template <class T>
 struct is_trivially_copyable : bool_constant<__is_trivially_copyable(T)> {};
 template <class B, class D>
 struct is_base_of : bool_constant<__is_base_of(B, D)> {};
@@ -271,8 +272,6 @@ template <class T>
 inline constexpr bool is_enum_v = is_enum<T>::value;
 template <class T>
 inline constexpr bool is_class_v = is_class<T>::value;
-template <class T>
-inline constexpr bool is_empty_v = is_empty<T>::value;
 template <class T>
 inline constexpr bool is_trivially_copyable_v = is_trivially_copyable<T>::value;
 template <class T>

@@ -135,6 +135,20 @@ const std::vector<Case>& cases() {
        "ComputeCommandEncoder::dispatchThreads: threadsPerGrid is 4294967296x1x1, needs at most 4294967295 "
        "in each "
        "dimension (kernel \"append\")"},
+      {"grid too large in all",
+       [](Encoding& e) {
+         e.encoder->dispatchThreads(MTL::Size(4294967295, 4294967295, 2), MTL::Size(1, 1, 1));
+       },
+       "ComputeCommandEncoder::dispatchThreads: threadsPerGrid is 4294967295x4294967295x2, needs at most "
+       "2^62 threads "
+       "in all (kernel \"append\")"},
+      {"too many threadgroups",
+       [](Encoding& e) {
+         e.encoder->dispatchThreadgroups(MTL::Size(4294967295, 4294967295, 1), MTL::Size(1, 1, 1));
+       },
+       "ComputeCommandEncoder::dispatchThreadgroups: threadgroupsPerGrid is 4294967295x4294967295x1 of 1x1x1 "
+       "threads, "
+       "needs at most 4294967295 threads in each dimension and 2^62 in all (kernel \"append\")"},
       {"threadgroup memory not a multiple of 16",
        [](Encoding& e) { e.encoder->setThreadgroupMemoryLength(24, 0); },
        "ComputeCommandEncoder::setThreadgroupMemoryLength: length is 24 bytes at index 0, needs a multiple "

@@ -61,13 +61,16 @@ uint64_t count_units(const Dispatch& dispatch) {
 bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
   const uint64_t groups[3] = {x, y, z};
   SoftmetalLaunch& launch = dispatch.launch;
+  unsigned __int128 total = 1;
   for (int i = 0; i < 3; ++i) {
+    if (groups[i] > UINT32_MAX) return false;
     const uint64_t threads = groups[i] * launch.threads_per_threadgroup[i];
-    if (groups[i] > UINT32_MAX || threads > UINT32_MAX) return false;
+    if (threads > UINT32_MAX) return false;
+    total *= threads;
     launch.threadgroups_per_grid[i] = static_cast<uint32_t>(groups[i]);
     launch.threads_per_grid[i] = static_cast<uint32_t>(threads);
   }
-  return true;
+  return total <= kMaxGridThreads;
 }
 
 }  // namespace softmetal

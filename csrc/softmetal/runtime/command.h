@@ -48,10 +48,13 @@ struct Dispatch : Command {
   bool exhausted() const { return claimed.load(std::memory_order_relaxed) >= units; }
 };
 
+// Threads that a grid may have in all: the counters must not wrap.
+constexpr uint64_t kMaxGridThreads = uint64_t{1} << 62;
+
 // How many units the grid has.
 uint64_t count_units(const Dispatch& dispatch);
 
-// Works out the grid from threadgroups_per_grid; false when the grid does not fit the ABI.
+// Works out the grid from threadgroups_per_grid; false when the grid is too large.
 bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z);
 
 struct EventCommand : Command {

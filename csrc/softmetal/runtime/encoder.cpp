@@ -338,6 +338,8 @@ void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) 
   if (threads.width > UINT32_MAX || threads.height > UINT32_MAX || threads.depth > UINT32_MAX)
     return fail(call, "threadsPerGrid is %s, needs at most %u in each dimension", text_of(threads).c_str(),
                 UINT32_MAX);
+  if (volume(threads) > kMaxGridThreads)
+    return fail(call, "threadsPerGrid is %s, needs at most 2^62 threads in all", text_of(threads).c_str());
   if (volume(threads) == 0) return;
   SoftmetalLaunch& launch = dispatch->launch;
   const NS::UInteger sides[3] = {threads.width, threads.height, threads.depth};
@@ -355,8 +357,10 @@ void ComputeEncoder::dispatch_threadgroups(MTL::Size groups, MTL::Size threadgro
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
   if (!set_threadgroups(*dispatch, groups.width, groups.height, groups.depth))
-    return fail(call, "threadgroupsPerGrid is %s of %s threads, needs at most %u threads in each dimension",
-                text_of(groups).c_str(), text_of(threadgroup).c_str(), UINT32_MAX);
+    return fail(
+        call,
+        "threadgroupsPerGrid is %s of %s threads, needs at most %u threads in each dimension and 2^62 in all",
+        text_of(groups).c_str(), text_of(threadgroup).c_str(), UINT32_MAX);
   if (volume(groups) != 0) record(*dispatch);
 }
 

@@ -35,7 +35,7 @@ struct DTypeInfo {
 inline constexpr DTypeInfo kDTypes[kDTypeCount] = {
     {"float32", 4, 'f', "f"}, {"float16", 2, 'f', "e"}, {"bfloat16", 2, 'V', nullptr}, {"int8", 1, 'i', "b"},
     {"uint8", 1, 'u', "B"},   {"int16", 2, 'i', "h"},   {"uint16", 2, 'u', "H"},       {"int32", 4, 'i', "i"},
-    {"uint32", 4, 'u', "I"},  {"int64", 8, 'i', "l"}, {"uint64", 8, 'u', "L"},       {"bool", 1, 'b', "?"},
+    {"uint32", 4, 'u', "I"},  {"int64", 8, 'i', "l"},   {"uint64", 8, 'u', "L"},       {"bool", 1, 'b', "?"},
 };
 
 constexpr const DTypeInfo& info(DType type) { return kDTypes[static_cast<size_t>(type)]; }

@@ -66,5 +66,6 @@ __all__ = [
 ]
 
 # Tracebacks and pickles name the public place.
-for _public in (Buffer, CommandEncoder, CompileError, DType, Device, DeviceError, Error, KernelFault, ValidationError):
-    _public.__module__ = __name__
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        globals()[_name].__module__ = __name__

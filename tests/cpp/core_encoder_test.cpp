@@ -114,6 +114,26 @@ TEST_CASE("memory freed while the device uses it is not handed out") {
   }
 }
 
+TEST_CASE("work that fails is reported by every wait, and by reading what it used") {
+  Buffer x = filled({1, 64}, 1);
+  const Pipeline& pipeline = device().library().pipeline("rms_norm_f32");
+  CommandEncoder broken(device(), "broken");
+  broken.dispatch(pipeline, {Argument::write(2, x)}, {1}, {1});  // two arguments are missing
+  broken.commit();
+  CHECK_THROWS_AS(broken.wait(), DeviceError);
+  CHECK_THROWS_AS(broken.wait(), DeviceError);
+  CHECK(broken.status() == Status::error);
+  CHECK_FALSE(broken.gpu_time());
+  CHECK_THROWS_AS(x.wait_to_read(), DeviceError);
+  x.wait_to_write();
+  x.wait_to_read();
+
+  CommandEncoder encoder(device());
+  Buffer y = ops::rms_norm(encoder, x, nullptr, 1e-6, nullptr);
+  encoder.commit_and_wait();
+  CHECK(all_near(y, 1));
+}
+
 TEST_CASE("open command buffers are limited, not waited for") {
   Buffer x = filled({1, 64}, 1);
   std::vector<std::unique_ptr<CommandEncoder>> open;

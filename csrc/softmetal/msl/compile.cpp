@@ -116,6 +116,18 @@ std::string clean_log(const std::string& log, const std::string& directory) {
       const size_t end = line.find("': ", at + 44);
       if (end != std::string::npos) line.erase(at, end + 3 - at);
     }
+    // A swizzle is a macro in the emitted code; the error before says what was tried on it.
+    const size_t macro = line.find("macro 'sw_");
+    if (macro != std::string::npos && line.find(": note: ") != std::string::npos) {
+      const size_t begin = macro + 10;
+      std::string swizzle = line.substr(begin, line.find_first_of("_'", begin) - begin);
+      const size_t last = out.rfind('\n', out.size() < 2 ? 0 : out.size() - 2) + 1;
+      std::string before = out.substr(last);
+      replace_all(before, "'sw'", "'" + swizzle + "'");
+      replace_all(before, "'sw_ref'", "'" + swizzle + "'");
+      out.replace(last, std::string::npos, before);
+      continue;
+    }
     for (size_t at = line.find("sw_"); at != std::string::npos; at = line.find("sw_", at + 1)) {
       size_t end = at + 3;
       while (end < line.size() && std::string_view("xyzwrgba").find(line[end]) != std::string_view::npos)

@@ -35,6 +35,13 @@ struct remove_const<const T> {
   using type = T;
 };
 
+template <bool, class T>
+struct when {};
+template <class T>
+struct when<true, T> {
+  using type = T;
+};
+
 template <class T>
 inline constexpr bool is_const = false;
 template <class T>
@@ -68,7 +75,6 @@ struct signature<void (*)(Arguments...)> {
 };
 
 // --- arguments
-// -------------------------------------------------------------------------------------------------
 
 template <class T>
 struct BufferArgument;
@@ -154,7 +160,6 @@ constexpr bool indices_fit(const uint32_t (&indices)[N]) {
 }
 
 // --- positions
-// -------------------------------------------------------------------------------------------------
 
 struct Triple {
   uint32_t x, y, z;
@@ -354,7 +359,6 @@ struct Rows {
 };
 
 // --- reflection
-// ------------------------------------------------------------------------------------------------
 
 // Numbers of MTL::DataType. An enumeration is what it is stored as, anything else not listed a struct.
 template <class T, bool = __is_enum(T)>

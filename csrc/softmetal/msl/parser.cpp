@@ -187,7 +187,6 @@ class Parser {
     bool type_word = false, assigned = false, constructor = false;
     size_t last_name = kNone;      // the latest identifier outside all brackets
     size_t arguments_end = kNone;  // after the template arguments that follow it
-    size_t callee = kNone;
     size_t type_body_end = kNone;
     size_t i0 = i;
     for (; i < out_.size(); ++i) {
@@ -203,7 +202,6 @@ class Parser {
           if (t.is("kernel")) e.kernel = true;
           last_name = i;
           arguments_end = kNone;
-          callee = callee_start(i0, i);
           if (t.is("operator")) {
             // Up to the parentheses of its parameters everything is its name.
             size_t open = is(i + 1, "(") && is(i + 2, ")") ? i + 3 : i + 1;
@@ -262,11 +260,13 @@ class Parser {
     }
     e.attributes = attributes_in({start, e.body ? e.body->begin : end});
     for (const Attribute& a : e.attributes) e.kernel |= a.name == "kernel";
-    if (instantiation)
+    if (instantiation) {
+      const size_t callee = last_name == kNone ? kNone : callee_start(i0, last_name);
       instantiate(e, Range{callee, arguments_end != kNone ? arguments_end : callee}, last_name,
                   arguments_end != kNone);
-    else
+    } else {
       classify(std::move(e), type_word, type_body_end, closed_by_semicolon);
+    }
     return end;
   }
 

@@ -83,7 +83,6 @@ class Translator {
   bool is(size_t i, std::string_view text) const { return s_.is(i, text); }
 
   // --- what a kernel can reach
-  // ---------------------------------------------------------------------------------
 
   // For each declaration, the other ones that it names. By name alone, so never too few; operators have no
   // name at the place of their use, so everything reaches them.
@@ -134,7 +133,6 @@ class Translator {
   }
 
   // --- kernels
-  // -------------------------------------------------------------------------------------------------
 
   void analyse(const Entity& e) {
     Kernel k;
@@ -363,7 +361,6 @@ class Translator {
   }
 
   // --- rewriting
-  // -----------------------------------------------------------------------------------------------
 
   void replace(size_t i, std::string text) { replaced_[i] = std::move(text); }
   void remove(Range range) {
@@ -395,13 +392,25 @@ class Translator {
         remove({i + 1, i + 4});
       }
     for (const FunctionConstant& c : s_.constants) rewrite_constant(c);
-    for (const auto& [close, name] : s_.member_swizzles) {
-      const std::string member(token(name.begin).text);
-      insert_before(close, " const decltype(" + member + ")& sw_" + member + "() const { return " + member +
-                               "; } decltype(" + member + ")& sw_" + member + "() { return " + member +
-                               "; } decltype(" + member + ")& sw_" + member + "_ref() { return " + member +
-                               "; } ");
+    for (const auto& [close, name] : s_.member_swizzles)
+      insert_before(close, swizzle_accessors(std::string(token(name.begin).text)));
+  }
+
+  // Methods through which a member called like a swizzle answers to the form that swizzles are rewritten to:
+  // sw_xy(), a macro of the standard library for sw<0, 1>().
+  static std::string swizzle_accessors(const std::string& member) {
+    std::string parameters, condition;
+    for (size_t n = 0; n < member.size(); ++n) {
+      const std::string index(1, static_cast<char>('A' + n));
+      const size_t place = std::string_view("xyzwrgba").find(member[n]) % 4;
+      parameters += (n ? ", int " : "int ") + index;
+      condition += (n ? " && " : "") + index + " == " + std::to_string(place);
     }
+    const std::string head =
+        " template <" + parameters + "> typename ::softmetal::entry::when<(" + condition + "), ";
+    return head + "const decltype(" + member + ")&>::type sw() const { return " + member + "; }" + head +
+           "decltype(" + member + ")&>::type sw() { return " + member + "; }" + head + "decltype(" + member +
+           ")&>::type sw_ref() { return " + member + "; } ";
   }
 
   void rewrite_number(size_t i) {
@@ -478,10 +487,7 @@ class Translator {
            !(i > 0 && (token(i - 1).kind == TokenKind::Number || is(i - 1, ")") || is(i - 1, "=")));
   }
 
-  bool declared(std::string_view name) const {
-    return std::any_of(s_.entities.begin(), s_.entities.end(),
-                       [&](const Entity& e) { return e.name == name; });
-  }
+  bool declared(std::string_view name) const { return by_name_.count(name) != 0; }
 
   bool assigned(size_t i) const {
     static const std::unordered_set<std::string_view> operators = {
@@ -636,7 +642,6 @@ class Translator {
   }
 
   // --- emission
-  // ------------------------------------------------------------------------------------------------
 
   // The tokens of a range as they will be emitted.
   std::string rewritten(Range range) const {

@@ -245,6 +245,28 @@ TEST_CASE("rewriting: members that look like swizzles get accessors") {
   CHECK(has(text, "struct T { int a; };"));
 }
 
+TEST_CASE("rewriting: overloads by address space alone become one function") {
+  const std::string text =
+      cpp("float f(const device float* x) { return x[0]; }\nfloat f(constant float* x) { return x[0]; }\n"
+          "float f(threadgroup float* x) { return x[0]; }\nnamespace n { float f(const device float* x) { "
+          "return x[0]; } }\n"
+          "struct S { float v; operator float() const thread { return v; } operator float() const device { "
+          "return v; }\n"
+          "operator float() const constant { return v; } int f(int x) { return x; } int g(int x) { return x; "
+          "} };\n"
+          "int h() { static constant int k = 1; static constexpr int l = 2; return k + l; }");
+  const auto count = [&](const std::string& part) {
+    size_t n = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+    return n;
+  };
+  CHECK(count("float f(const float* x)") == 2);  // one of them in its namespace
+  CHECK(count("float f( float* x)") == 1);
+  CHECK(count("operator float() const { return v; }") == 1);
+  CHECK(count("int f(int x)") == 1);
+  CHECK(count("int g(int x)") == 1);
+}
+
 TEST_CASE("rewriting: attributes of C++ stay, Metal's go") {
   const std::string text =
       cpp("[[nodiscard]] int f([[maybe_unused]] int x) { switch (x) { case 0: [[fallthrough]]; default: "
@@ -345,6 +367,8 @@ TEST_CASE("mistakes are named with file and line") {
        "argument 'x' of function 'f' is a pointer or reference: it needs an address space"},
       {"template <typename T> void f(const T& x) {}",
        "argument 'x' of function 'f' is a pointer or reference"},
+      {"int f() { static int count = 0; return ++count; }",
+       "static variable 'count' of a function needs to be constant"},
       {"int f() {\n  double x;\n}", "f.metal:2: error: 'double' is not supported in Metal: use float"},
       {"float f() { return 1.0L; }", "literal 1.0L is a long double"},
       {"void f() { goto end; }", "'goto' is not supported in Metal"},

@@ -9,10 +9,10 @@
 #include <iterator>
 #include <map>
 #include <set>
-#include <sstream>
 #include <thread>
 
 #include "softmetal/msl/elf.h"
+#include "softmetal/msl/messages.h"
 
 namespace softmetal::msl {
 namespace {
@@ -80,65 +80,6 @@ bool read_file(const std::string& path, std::string& text) {
   std::ifstream stream(path, std::ios::binary);
   text.assign(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
   return !stream.bad() && stream.is_open();
-}
-
-void replace_all(std::string& text, const std::string& from, const std::string& to) {
-  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
-    text.replace(at, from.size(), to);
-}
-
-// "   12 | text of the emitted code" and the caret under it.
-bool is_snippet(const std::string& line) {
-  const size_t bar = line.find('|');
-  return bar != std::string::npos && bar > 0 && line.find_first_not_of(" 0123456789") == bar;
-}
-
-// The compiler's messages in the user's terms: without the emitted file, and without what translation added.
-std::string clean_log(const std::string& log, const std::string& directory) {
-  std::istringstream lines(log);
-  std::string out;
-  for (std::string line; std::getline(lines, line);) {
-    if (is_snippet(line)) continue;
-    const bool about_emitted = line.find(directory) != std::string::npos;
-    if (about_emitted && (line.find("included from") != std::string::npos || line.find("   from ") == 0))
-      continue;
-    if (line.find("errors generated.") != std::string::npos ||
-        line.find("error generated.") != std::string::npos ||
-        line.find("warnings generated.") != std::string::npos)
-      continue;
-    if (about_emitted && line.find(": In ") != std::string::npos) continue;
-    replace_all(line, directory + "/", "");
-    replace_all(line, "(anonymous namespace)::", "");
-    replace_all(line, "{anonymous}::", "");
-    replace_all(line, "static assertion failed: ", "");
-    for (size_t at = line.find("static assertion failed due to requirement '"); at != std::string::npos;
-         at = std::string::npos) {
-      const size_t end = line.find("': ", at + 44);
-      if (end != std::string::npos) line.erase(at, end + 3 - at);
-    }
-    // A swizzle is a macro in the emitted code; the error before says what was tried on it.
-    const size_t macro = line.find("macro 'sw_");
-    if (macro != std::string::npos && line.find(": note: ") != std::string::npos) {
-      const size_t begin = macro + 10;
-      std::string swizzle = line.substr(begin, line.find_first_of("_'", begin) - begin);
-      const size_t last = out.rfind('\n', out.size() < 2 ? 0 : out.size() - 2) + 1;
-      std::string before = out.substr(last);
-      replace_all(before, "'sw'", "'" + swizzle + "'");
-      replace_all(before, "'sw_ref'", "'" + swizzle + "'");
-      out.replace(last, std::string::npos, before);
-      continue;
-    }
-    for (size_t at = line.find("sw_"); at != std::string::npos; at = line.find("sw_", at + 1)) {
-      size_t end = at + 3;
-      while (end < line.size() && std::string_view("xyzwrgba").find(line[end]) != std::string_view::npos)
-        ++end;
-      if (end - at < 5 || end - at > 7) continue;
-      if (line.compare(end, 4, "_ref") == 0) line.erase(end, 4);
-      line.erase(at, 3);
-    }
-    out += line + "\n";
-  }
-  return out;
 }
 
 // Everything one call of compile() or translate_sources() shares.
@@ -264,7 +205,7 @@ class Session {
  private:
   bool run(const std::vector<std::string>& command, Job& job) {
     const ProcessResult result = run_process(command, environment_, options_.limit_seconds);
-    job.log += clean_log(result.output, directory_.path());
+    job.log += clean_messages(result.output, directory_.path(), options_.runtime_directory);
     if (result.ok()) return true;
     if (result.timed_out)
       job.log += "mslc: error: the shader compiler took longer than " +

@@ -199,7 +199,7 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
   // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
   if (gcc)
     append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
-                     "-fmax-errors=20"});
+                     "-ftrack-macro-expansion=0", "-fmax-errors=20"});
   else
     append(command,
            {"-fno-color-diagnostics", "-fno-caret-diagnostics", "-fno-show-column", "-ferror-limit=20"});

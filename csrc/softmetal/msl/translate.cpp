@@ -391,9 +391,47 @@ class Translator {
         replace(i, "softmetal_defined_" + std::string(token(i + 2).text));
         remove({i + 1, i + 4});
       }
+    remove_duplicates();
     for (const FunctionConstant& c : s_.constants) rewrite_constant(c);
     for (const auto& [close, name] : s_.member_swizzles)
       insert_before(close, swizzle_accessors(std::string(token(name.begin).text)));
+  }
+
+  // Functions that were overloads by address space alone are the same text now. One of them stays; where
+  // their bodies differ the compiler calls the second a redefinition.
+  void remove_duplicates() {
+    std::unordered_set<std::string> seen;
+    for (const Entity& e : s_.entities) {
+      if (e.kind == EntityKind::Function && e.body && !e.kernel)
+        remove_duplicate(e.scope, e.range, seen);
+      else if (e.kind == EntityKind::Type)
+        remove_duplicate_members(*e.body);
+    }
+  }
+
+  void remove_duplicate(const std::string& scope, Range range, std::unordered_set<std::string>& seen) {
+    if (!seen.insert(scope + ":" + rewritten(range)).second) remove(range);
+  }
+
+  void remove_duplicate_members(Range body) {
+    std::unordered_set<std::string> seen;
+    size_t begin = body.begin + 1;
+    bool parameters = false;
+    for (size_t i = begin; i + 1 < body.end; ++i) {
+      if (is(i, "(") || is(i, "[")) {
+        parameters = parameters || is(i, "(");
+        i = s_.match[i];
+      } else if (is(i, ";")) {
+        begin = i + 1;
+        parameters = false;
+      } else if (is(i, "{")) {
+        i = s_.match[i];
+        if (!parameters) continue;  // a nested type or an initializer
+        remove_duplicate("", {begin, i + 1}, seen);
+        begin = i + 1;
+        parameters = false;
+      }
+    }
   }
 
   // Methods through which a member called like a swizzle answers to the form that swizzles are rewritten to:
@@ -460,6 +498,8 @@ class Translator {
       replace(i, "sw_" + std::string(text) + (assigned(i + 1) ? "_ref()" : "()"));
     } else if (text == "device" || text == "thread") {
       replace(i, "");
+    } else if (text == "static") {
+      check_static(i);
     } else if (text == "threadgroup") {
       rewrite_threadgroup(i);
     } else if (text == "constant") {
@@ -485,6 +525,24 @@ class Translator {
     if (is(i + 1, "<")) return s_.angle(i + 1, s_.size()) != kNone;
     return i + 1 < s_.size() && (token(i + 1).identifier() || is(i + 1, "*") || is(i + 1, "&")) &&
            !(i > 0 && (token(i - 1).kind == TokenKind::Number || is(i - 1, ")") || is(i - 1, "=")));
+  }
+
+  // A static variable of a function would be shared by all threads, which Metal allows for constants only.
+  void check_static(size_t i) {
+    const Entity* e = enclosing(i);
+    if (!e || e->kind != EntityKind::Function || !e->body || !e->body->contains(i)) return;
+    size_t j = i + 1;
+    for (; j < std::min(s_.size(), i + kLongDeclaration); ++j) {
+      if (is(j, "const") || is(j, "constexpr") || is(j, "constant")) return;
+      if (is(j, "<"))
+        j = std::min(s_.angle(j, s_.size()), s_.size());
+      else if (!token(j).identifier() && !is(j, "::"))
+        break;
+    }
+    if (i > 0 && (is(i - 1, "constant") || is(i - 1, "constexpr") || is(i - 1, "const"))) return;
+    if (!is(j, "("))
+      s_.error(i,
+               "static variable '" + std::string(token(j - 1).text) + "' of a function needs to be constant");
   }
 
   bool declared(std::string_view name) const { return by_name_.count(name) != 0; }
@@ -649,6 +707,7 @@ class Translator {
     for (size_t i = range.begin; i < range.end; ++i) {
       const auto it = replaced_.find(i);
       const std::string_view text = it == replaced_.end() ? token(i).text : std::string_view(it->second);
+      if (text.empty()) continue;
       if (!out.empty() && (token(i).space_before || it != replaced_.end())) out += ' ';
       out += text;
     }

@@ -257,6 +257,32 @@ def test_the_buffer_protocol_writes_through(dev):
     assert b[0].item() == 1
 
 
+@over_dtypes
+def test_dlpack(dev, rng, dtype):
+    """With NumPy as the consumer; tensors of PyTorch, which has bfloat16, are in test_parity.py."""
+    b = dev.array(any_bits(rng, (3, 5), dtype))
+    assert b.__dlpack_device__() == (1, 0)  # kDLCPU
+    if dtype == BF16:
+        with pytest.raises((BufferError, RuntimeError, TypeError, ValueError)):
+            np.from_dlpack(b)
+        return
+    for part in (b, b[1:]):
+        host = np.from_dlpack(part)
+        assert host.dtype == dtype and host.shape == part.shape
+        assert address(host) == part.address
+    del b, part
+    gc.collect()
+    assert host.shape == (2, 5) and bits(host).size == 10
+
+
+def test_dlpack_copies_on_request(dev):
+    b = dev.zeros(4)
+    copy = np.from_dlpack(b, copy=True)
+    assert address(copy) != b.address
+    copy[...] = 1
+    assert b.tolist() == [0.0] * 4
+
+
 def test_readers_wait_for_committed_work(dev):
     readers = {
         "asarray": lambda b: np.asarray(b).min(),

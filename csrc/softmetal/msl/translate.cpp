@@ -71,7 +71,7 @@ class Translator {
     result.diagnostics = std::move(s_.diagnostics);
     std::stable_sort(
         result.diagnostics.begin(), result.diagnostics.end(),
-        [this](const auto& a, const auto& b) { return std::tie(a.file, a.line) < std::tie(b.file, b.line); });
+        [](const auto& a, const auto& b) { return std::tie(a.file, a.line) < std::tie(b.file, b.line); });
     if (!result.ok()) return result;
     for (const Entry& e : entries_) result.kernels.push_back(reflect(e));
     result.cpp = emit();

@@ -41,47 +41,62 @@ inline void set_unturned(Turn turn, constant FusedHeadNormRopeParams& params, co
   }
 }
 
-// The lanes of one SIMD-group normalise and turn one head, which they hold in `row` in between.
-// Dim 0: sizes are known at run time only. Otherwise head_dim is Dim and all of it turns.
-template <typename T, uint Dim>
-inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* in, device T* out, Turn turn,
-                      threadgroup float* row, uint lane, uint width, bool stream) {
-  const uint dim = Dim != 0 ? Dim : params.head_dim;
-  const uint pairs = Dim != 0 ? Dim / 2 : params.half_rope_dim;
-  const uint offset = Dim != 0 ? Dim / 2 : params.pair_offset;
+// Heads that a SIMD-group has in hand at a time: the sum of one does not wait for that of another.
+constant constexpr uint heads_at_once = 4;
+
+// 1 / RMS of one head, for all lanes of a SIMD-group.
+template <typename T>
+inline float inverse_rms(const device T* in, uint dim, float eps, uint lane, uint width) {
   float sum = 0.0f;
   for (uint i = lane; i < dim; i += width) {
     const float v = float(in[i]);
-    row[i] = v;
     sum += v * v;
   }
-  const float inverse = precise::rsqrt(simd_sum(sum) / float(dim) + params.eps);
-  simdgroup_barrier(mem_flags::mem_threadgroup);
+  return rsqrt(simd_sum(sum) / float(dim) + eps);
+}
 
-  // A lane reads and writes both elements of its own pairs, and no others.
+// The lanes of one SIMD-group normalise and turn one head, which they hold in `row` before they store it.
+// Dim 0: sizes are known at run time only. Otherwise head_dim is Dim and all of it turns.
+template <typename T, uint Dim>
+inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* in, device T* out, Turn turn,
+                      float inverse, threadgroup float* row, uint lane, uint width, thread RowWriter<T>& writer) {
+  const uint dim = Dim != 0 ? Dim : params.head_dim;
+  const uint pairs = Dim != 0 ? Dim / 2 : params.half_rope_dim;
+  const uint offset = Dim != 0 ? Dim / 2 : params.pair_offset;
   for (uint i = lane; i < pairs; i += width) {
-    const float a = row[i] * inverse, b = row[i + offset] * inverse;
+    const float a = float(in[i]) * inverse, b = float(in[i + offset]) * inverse;
     row[i] = a * turn.own[i] + b * turn.other[i];
     row[i + offset] = b * turn.own[i + offset] + a * turn.other[pairs + i];
   }
-  for (uint i = pairs + lane; i < offset; i += width) row[i] *= inverse * turn.own[i];
-  for (uint i = offset + pairs + lane; i < dim; i += width) row[i] *= inverse * turn.own[i];
+  for (uint i = pairs + lane; i < offset; i += width) row[i] = float(in[i]) * inverse * turn.own[i];
+  for (uint i = offset + pairs + lane; i < dim; i += width) row[i] = float(in[i]) * inverse * turn.own[i];
   simdgroup_barrier(mem_flags::mem_threadgroup);
-  store_row(out, row, dim, lane, width, stream);
+  writer.store_row(out, row, dim, lane, width);
   simdgroup_barrier(mem_flags::mem_threadgroup);
 }
 
 template <typename T, uint Dim>
 inline void turn_heads(constant FusedHeadNormRopeParams& params, const device T* x, device T* y, Turn turn,
                        threadgroup float* rows, uint token, uint tokens, Team team) {
-  const uint dim = Dim != 0 ? Dim : params.head_dim;
-  const ulong start = ulong(token) * params.heads * dim;
-  const bool stream = streams(ulong(tokens) * params.heads * dim * sizeof(T));
+  const uint dim = Dim != 0 ? Dim : params.head_dim, heads = params.heads;
+  const ulong start = ulong(token) * heads * dim;
+  RowWriter<T> writer(y + start, streams(ulong(tokens) * heads * dim * sizeof(T), team.width));
   threadgroup float* row = rows + team.simdgroup * dim;
-  for (uint head = team.simdgroup; head < params.heads; head += team.simdgroups) {
-    const ulong at = start + ulong(head) * dim;
-    turn_head<T, Dim>(params, x + at, y + at, turn, row, team.lane, team.width, stream);
+  for (uint first = team.simdgroup; first < heads; first += team.simdgroups * heads_at_once) {
+    float inverse[heads_at_once];
+    for (uint j = 0; j < heads_at_once; j++) {
+      const device T* in = x + start + ulong(min(first + j * team.simdgroups, heads - 1)) * dim;
+      prefetch(in + 8 * dim, dim);
+      inverse[j] = inverse_rms(in, dim, params.eps, team.lane, team.width);
+    }
+    for (uint j = 0; j < heads_at_once; j++) {
+      const uint head = first + j * team.simdgroups;
+      if (head >= heads) break;
+      const ulong at = start + ulong(head) * dim;
+      turn_head<T, Dim>(params, x + at, y + at, turn, inverse[j], row, team.lane, team.width, writer);
+    }
   }
+  writer.finish();
 }
 
 template <typename T>

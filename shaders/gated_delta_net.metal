@@ -9,7 +9,7 @@ using namespace metal;
 constant constexpr uint chunk_length = GATED_DELTA_NET_CHUNK;
 constant constexpr uint row_tiles = chunk_length / 8;
 // Tiles side by side that share one load of their left operand.
-constant constexpr uint blocking = 2;
+constant constexpr uint blocking = 4;
 
 using Tile = simdgroup_matrix<float, 8, 8>;
 using InputTile = simdgroup_matrix<bfloat, 8, 8>;

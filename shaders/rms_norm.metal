@@ -24,13 +24,14 @@ inline void normalize_row(constant RmsNormParams& params, const device T* x, dev
     const float v = float(in[i]);
     sum += v * v;
   }
-  const float inverse = precise::rsqrt(threadgroup_sum(sum, team, partial) / float(dim) + params.eps);
+  const float inverse = rsqrt(threadgroup_sum(sum, team, partial) / float(dim) + params.eps);
 
-  const bool stream = streams(ulong(rows) * dim * sizeof(T));
+  RowWriter<T> writer(out, streams(ulong(rows) * dim * sizeof(T), team.width));
   const uint whole = chunked ? dim - dim % chunk_size : 0;
   for (uint i = team.thread_index * chunk_size; i < whole; i += team.threads * chunk_size) {
     float v[chunk_size], w[chunk_size];
     load_chunk(v, in + i);
+    prefetch(in + dim + i, chunk_size);
     if (weighted) {
       load_chunk(w, weight + i);
       for (uint j = 0; j < chunk_size; j++) v[j] = v[j] * inverse * w[j];
@@ -39,16 +40,18 @@ inline void normalize_row(constant RmsNormParams& params, const device T* x, dev
     }
     if (scaled) {
       load_chunk(w, factor + i);
+      prefetch(factor + dim + i, chunk_size);
       for (uint j = 0; j < chunk_size; j++) v[j] *= w[j];
     }
-    store_chunk(out + i, v, stream);
+    writer.store_chunk(out + i, v);
   }
   for (uint i = whole + team.thread_index; i < dim; i += team.threads) {
     float v = float(in[i]) * inverse;
     if (weighted) v *= float(weight[i]);
     if (scaled) v *= float(factor[i]);
-    out[i] = T(v);
+    writer.store_one(out + i, v);
   }
+  writer.finish();
 }
 
 #define TEAM_ARGUMENTS                                                                       \

@@ -10,11 +10,29 @@ inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, d
                        threadgroup float* rows, uint token, uint tokens, Team team) {
   const uint quarter = Quarter != 0 ? Quarter : params.head_dim / 4;
   const uint dim = 4 * quarter;
-  const bool stream = streams(ulong(tokens) * params.heads * dim * sizeof(T));
   const ulong start = ulong(token) * params.heads * dim;
+  RowWriter<T> writer(y + start, streams(ulong(tokens) * params.heads * dim * sizeof(T), team.width));
   threadgroup float* row = rows + team.simdgroup * dim;
   for (uint head = team.simdgroup; head < params.heads; head += team.simdgroups) {
     const device T* in = x + start + ulong(head) * dim;
+    prefetch(in + 8 * dim, dim);
+#if defined(__SOFTMETAL__)
+    // A quarter that is no multiple of a vector is better kept in registers than stored and loaded in other pieces.
+    if (Quarter % 16 != 0 && team.width == 1) {
+      T* room = writer.reserve(y + start + ulong(head) * dim, dim);
+      float turned[4][Quarter != 0 ? Quarter : 1];
+      for (uint axis = 0; axis < 2; axis++) {
+        for (uint i = 0; i < quarter; i++) {
+          const float a = float(in[2 * axis * quarter + i]), b = float(in[(2 * axis + 1) * quarter + i]);
+          const float cosine = angles[axis * quarter + i], sine = angles[(axis + 2) * quarter + i];
+          turned[2 * axis][i] = a * cosine - b * sine;
+          turned[2 * axis + 1][i] = b * cosine + a * sine;
+        }
+      }
+      for (uint j = 0; j < 4; j++) softmetal::store_floats(room + j * quarter, turned[j], quarter);
+      continue;
+    }
+#endif
     for (uint axis = 0; axis < 2; axis++) {
       const uint base = axis * 2 * quarter;
       for (uint i = team.lane; i < quarter; i += team.width) {
@@ -25,9 +43,10 @@ inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, d
       }
     }
     simdgroup_barrier(mem_flags::mem_threadgroup);
-    store_row(y + start + ulong(head) * dim, row, dim, team.lane, team.width, stream);
+    writer.store_row(y + start + ulong(head) * dim, row, dim, team.lane, team.width);
     simdgroup_barrier(mem_flags::mem_threadgroup);
   }
+  writer.finish();
 }
 
 // One threadgroup turns all heads of one token; the angles are computed once for them.

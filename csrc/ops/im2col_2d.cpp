@@ -37,11 +37,16 @@ Buffer im2col_2d(CommandEncoder& encoder, const Buffer& pixels, int64_t patch, c
 
   const Pipeline& pipeline =
       encoder.device().pipeline(size_of(pixels.dtype()) == 4 ? kElements32 : kElements16);
+  // A lone lane writes a whole row of patches, which lies in one piece.
+  uint64_t patches_x = width / p;
+  uint64_t per_group = pipeline.execution_width == 1 ? patches_x : 1;
   Im2col2dParams params{static_cast<uint32_t>(channels), static_cast<uint32_t>(height),
-                        static_cast<uint32_t>(width), static_cast<uint32_t>(p)};
+                        static_cast<uint32_t>(width), static_cast<uint32_t>(p),
+                        static_cast<uint32_t>(per_group)};
   Buffer y = output_or_new(encoder, out, shape, pixels.dtype(), "im2col_2d");
   encoder.dispatch(pipeline, {Argument::params(0, params), Argument::read(1, pixels), Argument::write(2, y)},
-                   {width / p, height / p}, {cooperative_threads(pipeline, columns, kElementsPerThread)});
+                   {patches_x / per_group, height / p},
+                   {cooperative_threads(pipeline, columns, kElementsPerThread)});
   return y;
 }
 

@@ -43,39 +43,82 @@ inline void load_chunk(thread float (&v)[N], const device T* from) {
   for (uint j = 0; j < N; j++) v[j] = float(from[j]);
 }
 
-// `stream`: the output as a whole is too large for the caches (see streams()).
-template <uint N, typename T>
-inline void store_chunk(device T* to, thread const float (&v)[N], bool stream) {
-#if defined(__SOFTMETAL__)
-  softmetal::store_floats(to, v, N, stream);
-#else
-  if (N == 4) {
-    *reinterpret_cast<device vec<T, 4>*>(to) = vec<T, 4>(float4(v[0], v[1], v[2], v[3]));
-    return;
-  }
-  for (uint j = 0; j < N; j++) to[j] = T(v[j]);
-#endif
-}
-
-// The lanes of one SIMD-group round n floats of threadgroup memory to T and store them.
+// Asks for n elements that this threadgroup, or the next, will read soon. A GPU hides the wait by other means.
 template <typename T>
-inline void store_row(device T* to, threadgroup const float* row, uint n, uint lane, uint width, bool stream) {
+inline void prefetch(const device T* from, uint n) {
 #if defined(__SOFTMETAL__)
-  if (width == 1) {
-    softmetal::store_floats(to, row, n, stream);
-    return;
-  }
+  softmetal::prefetch(from, n);
 #endif
-  for (uint i = lane; i < n; i += width) to[i] = T(row[i]);
 }
 
-inline bool streams(ulong output_bytes) {
+// Whether an output of this size is better written past the caches, by the lone lane that writes it in order.
+inline bool streams(ulong output_bytes, uint width) {
 #if defined(__SOFTMETAL__)
-  return output_bytes >= softmetal::stream_threshold;
+  return width == 1 && output_bytes >= softmetal::stream_threshold;
 #else
   return false;
 #endif
 }
+
+// Stores what the threads computed in float, rounded to T. A lone lane stores from `start` on without gaps.
+template <typename T>
+struct RowWriter {
+#if defined(__SOFTMETAL__)
+  bool stream;
+  softmetal::RunStream<T> run;
+
+  RowWriter(device T* start, bool stream_run) : stream(stream_run), run(start) {}
+
+  void store(device T* to, thread const float* v, uint n) {
+    if (stream) {
+      run.append_floats(v, n);
+    } else {
+      softmetal::store_floats(to, v, n);
+    }
+  }
+  // Room for the next n elements, which the lone lane fills itself.
+  device T* reserve(device T* to, uint n) { return stream ? run.reserve(n) : to; }
+
+  void finish() {
+    if (stream) run.finish();
+  }
+#else
+  RowWriter(device T*, bool) {}
+  void finish() {}
+#endif
+
+  template <uint N>
+  void store_chunk(device T* to, thread const float (&v)[N]) {
+#if defined(__SOFTMETAL__)
+    store(to, v, N);
+#else
+    if (N == 4) {
+      *reinterpret_cast<device vec<T, 4>*>(to) = vec<T, 4>(float4(v[0], v[1], v[2], v[3]));
+      return;
+    }
+    for (uint j = 0; j < N; j++) to[j] = T(v[j]);
+#endif
+  }
+
+  void store_one(device T* to, float v) {
+#if defined(__SOFTMETAL__)
+    store(to, &v, 1);
+#else
+    *to = T(v);
+#endif
+  }
+
+  // The lanes of one SIMD-group store n floats of threadgroup memory.
+  void store_row(device T* to, threadgroup const float* row, uint n, uint lane, uint width) {
+#if defined(__SOFTMETAL__)
+    if (width == 1) {
+      store(to, row, n);
+      return;
+    }
+#endif
+    for (uint i = lane; i < n; i += width) to[i] = T(row[i]);
+  }
+};
 
 // The sum of one value of every thread, given to every thread.
 inline float threadgroup_sum(float value, Team team, threadgroup float* partial) {

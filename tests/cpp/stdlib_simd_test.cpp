@@ -154,51 +154,47 @@ TEST_CASE("SIMD-group and quad-group functions of one lane") {
   simdgroup_barrier(mem_flags::mem_none);
 }
 
-TEST_CASE("bulk stores write what plain stores would, at every alignment") {
-  alignas(64) unsigned char target[256];
-  const std::vector<float> values = ramp<float>(64, 31);
-  for (size_t offset = 0; offset <= 64; offset += 4) {
-    std::memset(target, 0xEE, sizeof(target));
-    float line[16];
-    std::memcpy(line, values.data(), sizeof(line));
-    softmetal::stream_store(reinterpret_cast<float*>(target + offset), line);
-    softmetal::stream_fence();
-    CHECK(std::memcmp(target + offset, line, sizeof(line)) == 0);
-    CHECK(target[offset + 64] == 0xEE);
-    bfloat half_line[16];
-    for (int i = 0; i < 16; i++) half_line[i] = values[i];
-    softmetal::stream_store(reinterpret_cast<bfloat*>(target + offset), half_line);
-    softmetal::stream_fence();
-    CHECK(std::memcmp(target + offset, half_line, sizeof(half_line)) == 0);
-  }
-  for (size_t offset = 0; offset <= 64; offset += 2) {
-    for (size_t bytes : {size_t(0), size_t(2), size_t(63), size_t(64), size_t(100), size_t(150)}) {
-      std::memset(target, 0xEE, sizeof(target));
-      softmetal::stream_copy(target + offset, values.data(), bytes);
-      softmetal::stream_fence();
-      CHECK(std::memcmp(target + offset, values.data(), bytes) == 0);
-      CHECK(target[offset + bytes] == 0xEE);
-      if (offset > 0) CHECK(target[offset - 1] == 0xEE);
-    }
-  }
-}
-
 TEST_CASE("store_floats rounds and stores every length") {
   std::vector<float> values = ramp<float>(160, 97);
   values[5] = 1.00390625f;
   values[40] = 0x1p-130f;  // a subnormal, which some instructions flush
-  for (const bool stream : {false, true}) {
-    for (uint32_t n : {0u, 1u, 7u, 16u, 31u, 32u, 64u, 100u, 160u}) {
-      for (size_t offset : {0, 8, 1}) {
-        alignas(64) bfloat out[200];
-        for (bfloat& x : out) x = bfloat(-1.0f);
-        softmetal::store_floats(out + offset, values.data(), n, stream);
-        softmetal::stream_fence();
-        int wrong = 0;
-        for (uint32_t i = 0; i < n; i++) wrong += out[offset + i].bits != bfloat(values[i]).bits;
-        CHECK(wrong == 0);
-        CHECK(float(out[offset + n]) == -1.0f);
+  for (uint32_t n : {0u, 1u, 7u, 16u, 18u, 31u, 32u, 64u, 100u, 160u}) {
+    for (size_t offset : {0, 8, 1}) {
+      alignas(64) bfloat out[200];
+      for (bfloat& x : out) x = bfloat(-1.0f);
+      softmetal::store_floats(out + offset, values.data(), n);
+      int wrong = 0;
+      for (uint32_t i = 0; i < n; i++) wrong += out[offset + i].bits != bfloat(values[i]).bits;
+      CHECK(wrong == 0);
+      CHECK(float(out[offset + n]) == -1.0f);
+    }
+  }
+}
+
+TEST_CASE("RunStream stores what plain stores would, from every place in a line") {
+  const std::vector<float> values = ramp<float>(40000, 97);
+  std::vector<bfloat> out(40200);
+  for (size_t offset = 0; offset < 70; offset += 3) {
+    for (uint32_t length : {1u, 18u, 32u, 72u, 100u, 11000u}) {
+      const uint32_t total = length == 11000 ? 33000 : 7 * length;
+      std::fill(out.begin(), out.end(), bfloat(-1.0f));
+      softmetal::RunStream<bfloat> run(out.data() + offset);
+      for (uint32_t i = 0; i < total; i += length) {
+        if (length == 18) {
+          bfloat* room = run.reserve(length);
+          for (uint32_t k = 0; k < length; k++) room[k] = bfloat(values[i + k]);
+        } else {
+          run.append_floats(values.data() + i, length);
+        }
       }
+      run.finish();
+      softmetal::stream_fence();
+      int wrong = 0;
+      for (size_t i = 0; i < out.size(); i++) {
+        const bool ours = i >= offset && i < offset + total;
+        wrong += out[i].bits != bfloat(ours ? values[i - offset] : -1.0f).bits;
+      }
+      CHECK(wrong == 0);
     }
   }
 }

@@ -32,25 +32,3 @@ struct array {
 };
 
 }  // namespace metal
-
-namespace softmetal {
-
-// Writes 16, 32 or 64 bytes past the caches where p's alignment allows, plainly otherwise.
-template <class T, unsigned N>
-SOFTMETAL_INLINE void stream_store(T* p, const T (&v)[N]) {
-  constexpr unsigned bytes = N * sizeof(T);
-  static_assert(bytes == 16 || bytes == 32 || bytes == 64, "stream_store writes 16, 32 or 64 bytes");
-  char* target = reinterpret_cast<char*>(p);
-  const char* source = reinterpret_cast<const char*>(v);
-  const uintptr_t skew = reinterpret_cast<uintptr_t>(p) & (bytes - 1);
-  if (bytes == 64 && skew == 0) {
-    detail::stream64(target, source);
-  } else if ((skew & 15) == 0) {
-    SOFTMETAL_UNROLL
-    for (unsigned i = 0; i < bytes; i += 16) detail::stream16(target + i, source + i);
-  } else {
-    __builtin_memcpy(target, source, bytes);
-  }
-}
-
-}  // namespace softmetal

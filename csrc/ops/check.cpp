@@ -25,15 +25,4 @@ Buffer output_or_new(const CommandEncoder& encoder, const Buffer* out, const Sha
   return out ? *out : encoder.device().empty(shape, type, operation);
 }
 
-const char* suffix(DType type) {
-  switch (type) {
-    case DType::float32:
-      return "f32";
-    case DType::float16:
-      return "f16";
-    default:
-      return "bf16";
-  }
-}
-
 }  // namespace metalloid::ops

@@ -124,9 +124,6 @@ class Check {
 Buffer output_or_new(const CommandEncoder& encoder, const Buffer* out, const Shape& shape, DType type,
                      const char* operation);
 
-// The kernel-name suffix of a floating-point type: "f32", "f16", "bf16".
-const char* suffix(DType type);
-
 inline constexpr std::initializer_list<DType> kFloats = {DType::float32, DType::float16, DType::bfloat16};
 inline constexpr const char* kFloatsText = "float32, float16 or bfloat16";
 inline constexpr std::initializer_list<DType> kPositions = {DType::uint32, DType::int32};

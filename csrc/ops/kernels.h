@@ -1,7 +1,6 @@
 // The kernels of an operation that comes in several element types.
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "ops/check.h"

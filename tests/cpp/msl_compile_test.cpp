@@ -342,6 +342,22 @@ TEST_CASE("arithmetic can be kept exact") {
   CHECK(x[3] == (1e8f + 1.f) - 1e8f);
 }
 
+TEST_CASE("arithmetic can be kept exact in one function, where the compiler is able to") {
+  const std::string source =
+      "\nkernel void k(device float* x) {\n#pragma METAL fp math_mode(safe)\n  x[3] = (x[0] + x[1]) - x[0]; "
+      "}";
+  if (msl::detect_toolchain(compiler()).flavour == msl::Flavour::Gcc) {
+    const std::string log = failure(source);
+    CHECK_MESSAGE(has(log, "user.metal:3: error: "), log);
+    CHECK_MESSAGE(has(log, "#pragma METAL fp math_mode(safe) needs clang as the shader compiler"), log);
+    return;
+  }
+  const Library exact(source);
+  float x[4] = {1e8f, 1, 0, 0};
+  Dispatch(exact.kernel("k")).buffer(0, x, 4).run({1, 1, 1});
+  CHECK(x[3] == (1e8f + 1.f) - 1e8f);
+}
+
 TEST_CASE("options that cannot be met say so") {
   msl::Options o = options();
   o.width = "32";

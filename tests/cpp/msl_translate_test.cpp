@@ -411,6 +411,7 @@ TEST_CASE("mistakes are named with file and line") {
       {"int f( { }", "f.metal:1: error: '(' is never closed"},
       {"int f(]", "']' without a matching '['"},
       {"int f() {", "f.metal:1: error: '{' is never closed"},
+      {"\n#pragma METAL fp magic(on)\n", "f.metal:2: error: #pragma METAL fp magic(on) is not supported"},
       {"]", "']' without a matching '['"},
   };
   for (const Mistake& m : mistakes) {

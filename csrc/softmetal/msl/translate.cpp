@@ -69,9 +69,9 @@ class Translator {
     }
     Translation result;
     result.diagnostics = std::move(s_.diagnostics);
-    std::stable_sort(
-        result.diagnostics.begin(), result.diagnostics.end(),
-        [](const auto& a, const auto& b) { return std::tie(a.file, a.line) < std::tie(b.file, b.line); });
+    std::stable_sort(result.diagnostics.begin(), result.diagnostics.end(), [](const auto& a, const auto& b) {
+      return std::tie(a.file, a.line) < std::tie(b.file, b.line);
+    });
     if (!result.ok()) return result;
     for (const Entry& e : entries_) result.kernels.push_back(reflect(e));
     result.cpp = emit();
@@ -372,6 +372,7 @@ class Translator {
   void rewrite() {
     for (size_t i = 0; i < s_.size(); ++i) {
       const Token& t = token(i);
+      if (t.kind == TokenKind::Pragma) check_pragma(i);
       if (t.kind == TokenKind::Number) rewrite_number(i);
       if (t.identifier()) rewrite_identifier(i);
     }
@@ -776,7 +777,7 @@ class Translator {
 
   void emit_token(size_t i) {
     const Token& t = token(i);
-    if (t.kind == TokenKind::Pragma) return raw(pragma(t.text));
+    if (t.kind == TokenKind::Pragma) return raw(pragma(i));
     const auto insert = before_.find(i);
     const auto it = replaced_.find(i);
     const bool nothing = it != replaced_.end() && it->second.empty();
@@ -795,40 +796,46 @@ class Translator {
     }
   }
 
-  std::string pragma(std::string_view text) const {
-    std::string body(text);
-    const size_t first = body.find_first_not_of(" \t");
-    body = first == std::string::npos ? "" : body.substr(first);
-    const bool unroll = starts_with(body, "unroll");
-    if (unroll) {
-      // gcc takes only a literal count.
+  // The words of a pragma, blanks around them removed.
+  static std::string_view trimmed(std::string_view text) {
+    while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+    return text;
+  }
+
+  void check_pragma(size_t i) {
+    const std::string_view body = trimmed(token(i).text);
+    if (!starts_with(body, "METAL")) return;
+    const std::string_view setting = trimmed(body.substr(5));
+    for (const char* known :
+         {"fp contract", "fp math_mode(safe)", "fp math_mode(relaxed)", "fp math_mode(fast)", "internals"})
+      if (starts_with(setting, known)) return;
+    s_.error(i, "#pragma " + std::string(body) + " is not supported");
+  }
+
+  std::string pragma(size_t i) const {
+    const std::string body(trimmed(token(i).text));
+    const auto for_clang = [&](const std::string& pragmas, const std::string& otherwise) {
+      return "\n#ifdef __clang__\n" + pragmas + "\n#else\n" + otherwise + "\n#endif\n";
+    };
+    if (starts_with(body, "unroll")) {
+      // gcc takes only a literal count, and without one would not unroll at all.
       const size_t digits = body.find_first_of("0123456789");
-      size_t stop = digits;
-      while (stop != std::string::npos && stop < body.size() && body[stop] >= '0' && body[stop] <= '9')
-        ++stop;
-      const std::string count =
-          digits == std::string::npos ? "16" : body.substr(digits, std::min<size_t>(stop - digits, 4));
-      return "\n#ifdef __clang__\n#pragma " + body + "\n#else\n#pragma GCC unroll " + count + "\n#endif\n";
+      std::string count = "16";
+      if (digits != std::string::npos)
+        count =
+            body.substr(digits, std::min<size_t>(body.find_first_not_of("0123456789", digits) - digits, 4));
+      return for_clang("#pragma " + body, "#pragma GCC unroll " + count);
     }
-    if (starts_with(body, "clang loop")) return "\n#ifdef __clang__\n#pragma " + body + "\n#endif\n";
-    if (starts_with(body, "METAL")) {
-      std::string setting = body.substr(5);
-      setting.erase(0, setting.find_first_not_of(" \t") == std::string::npos
-                           ? setting.size()
-                           : setting.find_first_not_of(" \t"));
-      if (starts_with(setting, "fp contract"))
-        return "\n#ifdef __clang__\n#pragma clang " + setting + "\n#else\n#error \"#pragma METAL " + setting +
-               " needs clang as the shader compiler\"\n#endif\n";
-      if (starts_with(setting, "fp math_mode(fast)") || starts_with(setting, "internals")) return "\n";
-      if (starts_with(setting, "fp math_mode"))
-        return "\n#ifdef __clang__\n#pragma clang fp reassociate(off) contract(" +
-               std::string(setting.find("safe") != std::string::npos ? "off" : "on") +
-               ")\n#else\n#error \"#pragma METAL " + setting +
-               " needs clang as the shader compiler\"\n#endif\n";
-      return "\n#error \"#pragma " + body + " is not supported\"\n";
-    }
+    if (starts_with(body, "clang")) return for_clang("#pragma " + body, "");
     if (starts_with(body, "once") || starts_with(body, "mark")) return "\n";
-    return "\n#pragma " + body + "\n";
+    if (!starts_with(body, "METAL")) return "\n#pragma " + body + "\n";
+    const std::string setting(trimmed(std::string_view(body).substr(5)));
+    const std::string refusal =
+        line_marker(token(i)) + "#error \"#pragma " + body + " needs clang as the shader compiler\"";
+    if (starts_with(setting, "fp contract")) return for_clang("#pragma clang " + setting, refusal);
+    if (starts_with(setting, "fp math_mode(safe)"))
+      return for_clang("#pragma float_control(precise, on)\n#pragma clang fp contract(off)", refusal);
+    return "\n";  // what is left asks for no more than is done anyway
   }
 
   std::string qualified(const FunctionConstant& c, const std::string& prefix = "") const {

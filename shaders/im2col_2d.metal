@@ -43,16 +43,27 @@ inline void unfold_patches(constant Im2col2dParams& params, const device T* pixe
                  ulong(params.height) * params.width};
 
 #if defined(__SOFTMETAL__)
-  if (row_length <= softmetal::RunStream<T>::longest &&
+  // A lone lane takes four patches side by side, so that it uses a line of the image up while it is at hand.
+  constexpr uint together = 4;
+  if (together * row_length <= softmetal::RunStream<T>::longest &&
       streams(ulong(patches_x) * patches_y * row_length * sizeof(T), width)) {
     softmetal::RunStream<T> run(to);
-    for (uint i = first; i < last; i++, patch.pixels += size) {
-      T* row = run.reserve(row_length);
+    for (uint i = first; i < last; i += together, patch.pixels += together * size) {
+      const uint count = min(together, last - i);
+      T* row = run.reserve(count * row_length);
       for (uint channel = 0; channel < params.channels; channel++) {
         for (uint y = 0; y < size; y++, row += size) {
           const device T* source = patch.row(channel, y);
-          prefetch(source + 256 / sizeof(T), 1);
-          __builtin_memcpy(row, source, size * sizeof(T));
+          prefetch(source + 2 * together * size, together * size);
+          if (count == together) {
+            for (uint j = 0; j < together; j++) {
+              __builtin_memcpy(row + j * row_length, source + j * size, size * sizeof(T));
+            }
+          } else {
+            for (uint j = 0; j < count; j++) {
+              __builtin_memcpy(row + j * row_length, source + j * size, size * sizeof(T));
+            }
+          }
         }
       }
     }

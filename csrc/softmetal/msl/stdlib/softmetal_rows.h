@@ -100,12 +100,12 @@ inline __attribute__((always_inline)) void store_floats(T* target, const float* 
   for (; i < n; i++) target[i] = T(source[i]);
 }
 
-// Asks for bytes that will be read soon. A processor's own prefetching stops where a kernel turns to storing,
-// and does not follow many rows at once.
+// Asks for bytes that will be read soon, as far as the second-level cache. A processor's own prefetching
+// stops where a kernel turns to storing, and does not follow many rows at once.
 template <typename T>
 inline __attribute__((always_inline)) void prefetch(const T* from, uint32_t n) {
   for (uint32_t i = 0; i < n * sizeof(T); i += 64)
-    __builtin_prefetch(reinterpret_cast<const char*>(from) + i);
+    __builtin_prefetch(reinterpret_cast<const char*>(from) + i, 0, 2);
 }
 
 // Stores runs that follow each other in memory, past the caches and by the whole line: what does not fill a

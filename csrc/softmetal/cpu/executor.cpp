@@ -63,6 +63,9 @@ class CpuExecutor final : public Executor {
   void run(const Dispatch& dispatch, uint64_t begin, uint64_t end) override {
     static thread_local ThreadgroupMemory memory;
     dispatch.pipeline->kernel.run(&dispatch.launch, memory.start(), begin, end);
+#if defined(__x86_64__)
+    __builtin_ia32_sfence();  // kernels may store past the caches, and such stores obey no other order
+#endif
   }
 
  private:

@@ -33,14 +33,16 @@ struct Team {
 
 template <uint N, typename T>
 inline void load_chunk(thread float (&v)[N], const device T* from) {
-#if !defined(__SOFTMETAL__)
+#if defined(__SOFTMETAL__)
+  softmetal::load_floats<N>(v, from);
+#else
   if (N == 4) {
     const float4 four = float4(*reinterpret_cast<const device vec<T, 4>*>(from));
     for (uint j = 0; j < N; j++) v[j] = four[j];
     return;
   }
-#endif
   for (uint j = 0; j < N; j++) v[j] = float(from[j]);
+#endif
 }
 
 // Asks for n elements that this threadgroup, or the next, will read soon. A GPU hides the wait by other means.

@@ -12,7 +12,13 @@ constexpr uint64_t stream_threshold = uint64_t(8) << 20;
 
 namespace detail {
 
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
 typedef uint32_t u32x8 __attribute__((vector_size(32)));
+typedef float f32x8 __attribute__((vector_size(32)));
+typedef float f32x16 __attribute__((vector_size(64)));
+#if defined(__clang__)
+typedef _Float16 f16x16 __attribute__((vector_size(32)));
+#endif
 typedef uint32_t u32x16 __attribute__((vector_size(64)));
 
 #if defined(__x86_64__)
@@ -41,18 +47,80 @@ inline void stream64(char* target, const char* source) { __builtin_memcpy(target
 inline void stream_drain() {}
 #endif
 
+// Widens sixteen elements. Spelt in vectors, as not every compiler finds them in an unrolled loop.
+template <typename T>
+inline __attribute__((always_inline)) void widen16(float* to, const T* from) {
+  for (unsigned i = 0; i < 16; i++) to[i] = float(from[i]);
+}
+inline __attribute__((always_inline)) void widen16(float* to, const metal::bfloat* from) {
+  typedef uint16_t u16x16 __attribute__((vector_size(32)));
+  u16x16 narrow;
+  __builtin_memcpy(&narrow, from, sizeof(narrow));
+  const u32x16 wide = __builtin_convertvector(narrow, u32x16) << 16;
+  __builtin_memcpy(to, &wide, sizeof(wide));
+}
+#if defined(__clang__)
+inline __attribute__((always_inline)) void widen16(float* to, const metal::half* from) {
+  f16x16 narrow;
+  __builtin_memcpy(&narrow, from, sizeof(narrow));
+  const f32x16 wide = __builtin_convertvector(narrow, f32x16);
+  __builtin_memcpy(to, &wide, sizeof(wide));
+}
+#elif defined(__F16C__)
+inline __attribute__((always_inline)) void widen16(float* to, const metal::half* from) {
+  for (unsigned i = 0; i < 16; i += 8) {
+    u16x8 narrow;
+    f32x8 wide;
+    __builtin_memcpy(&narrow, from + i, sizeof(narrow));
+    __asm__("vcvtph2ps %1, %0" : "=v"(wide) : "v"(narrow));
+    __builtin_memcpy(to + i, &wide, sizeof(wide));
+  }
+}
+#endif
+
 // Rounds N floats to T.
 template <typename T, unsigned N>
 inline __attribute__((always_inline)) void round_line(T* line, const float* source) {
   for (unsigned i = 0; i < N; i++) line[i] = T(source[i]);
 }
 
+#if defined(__clang__) || defined(__F16C__)
+template <unsigned N>
+inline __attribute__((always_inline)) void round_halves(metal::half* line, const float* source) {
+#if defined(__clang__)
+  for (unsigned i = 0; i < N; i += 16) {
+    f32x16 wide;
+    __builtin_memcpy(&wide, source + i, sizeof(wide));
+    const f16x16 narrow = __builtin_convertvector(wide, f16x16);
+    __builtin_memcpy(line + i, &narrow, sizeof(narrow));
+  }
+#else
+  for (unsigned i = 0; i < N; i += 8) {
+    f32x8 wide;
+    u16x8 narrow;
+    __builtin_memcpy(&wide, source + i, sizeof(wide));
+    __asm__("vcvtps2ph $0, %1, %0" : "=v"(narrow) : "v"(wide));  // 0: to nearest even
+    __builtin_memcpy(line + i, &narrow, sizeof(narrow));
+  }
+#endif
+}
+template <>
+inline __attribute__((always_inline)) void round_line<metal::half, 32>(metal::half* line,
+                                                                       const float* source) {
+  round_halves<32>(line, source);
+}
+template <>
+inline __attribute__((always_inline)) void round_line<metal::half, 16>(metal::half* line,
+                                                                       const float* source) {
+  round_halves<16>(line, source);
+}
+#endif
+
 #if defined(__AVX512BF16__)
 // The instructions flush subnormals, so a line that holds one goes the integer way.
 template <>
 inline __attribute__((always_inline)) void round_line<metal::bfloat, 32>(metal::bfloat* line,
                                                                          const float* source) {
-  typedef float f32x16 __attribute__((vector_size(64)));
   f32x16 low, high;
   __builtin_memcpy(&low, source, 64);
   __builtin_memcpy(&high, source + 16, 64);
@@ -70,7 +138,6 @@ inline __attribute__((always_inline)) void round_line<metal::bfloat, 32>(metal::
 template <>
 inline __attribute__((always_inline)) void round_line<metal::bfloat, 16>(metal::bfloat* line,
                                                                          const float* source) {
-  typedef float f32x16 __attribute__((vector_size(64)));
   f32x16 floats;
   __builtin_memcpy(&floats, source, 64);
   uint16_t tiny;
@@ -86,6 +153,14 @@ inline __attribute__((always_inline)) void round_line<metal::bfloat, 16>(metal::
 #endif
 
 }  // namespace detail
+
+// Loads N elements as floats.
+template <unsigned N, typename T>
+inline __attribute__((always_inline)) void load_floats(float* to, const T* from) {
+  unsigned i = 0;
+  for (; i + 16 <= N; i += 16) detail::widen16(to + i, from + i);
+  for (; i < N; i++) to[i] = float(from[i]);
+}
 
 // Rounds n floats to T and stores them.
 template <typename T>

@@ -29,8 +29,8 @@ struct SoftmetalLaunch {
 // Runs the units [begin, end) of a dispatch on the calling OS thread; what a unit
 // is depends on SoftmetalKernel::mode. `threadgroup_memory` belongs to this OS thread,
 // is 64-byte aligned and holds the [[threadgroup(n)]] arguments.
-typedef void (*SoftmetalRun)(const struct SoftmetalLaunch* launch, char* threadgroup_memory,
-                             uint64_t begin, uint64_t end);
+typedef void (*SoftmetalRun)(const struct SoftmetalLaunch* launch, char* threadgroup_memory, uint64_t begin,
+                             uint64_t end);
 
 enum SoftmetalMode {
   // A unit is a threadgroup, x fastest. The entry runs all of its threads.
@@ -41,22 +41,30 @@ enum SoftmetalMode {
 };
 
 enum SoftmetalArgumentKind { SOFTMETAL_ARGUMENT_BUFFER = 0, SOFTMETAL_ARGUMENT_THREADGROUP = 1 };
-enum SoftmetalAddressSpace { SOFTMETAL_SPACE_DEVICE = 0, SOFTMETAL_SPACE_CONSTANT = 1, SOFTMETAL_SPACE_THREADGROUP = 2 };
+enum SoftmetalAddressSpace {
+  SOFTMETAL_SPACE_DEVICE = 0,
+  SOFTMETAL_SPACE_CONSTANT = 1,
+  SOFTMETAL_SPACE_THREADGROUP = 2
+};
 // Numerically MTL::BindingAccess.
-enum SoftmetalAccess { SOFTMETAL_ACCESS_READ = 0, SOFTMETAL_ACCESS_READ_WRITE = 1, SOFTMETAL_ACCESS_WRITE = 2 };
+enum SoftmetalAccess {
+  SOFTMETAL_ACCESS_READ = 0,
+  SOFTMETAL_ACCESS_READ_WRITE = 1,
+  SOFTMETAL_ACCESS_WRITE = 2
+};
 
 struct SoftmetalArgument {
   const char* name;
-  const char* type_name;   // the pointee as written, e.g. "float", "bfloat", "RmsNormParams"
-  uint32_t index;          // [[buffer(n)]] or [[threadgroup(n)]]
-  uint32_t data_type;      // MTL::DataType of the pointee; DataTypeStruct for structs
-  uint32_t element_size;   // sizeof the pointee
-  uint32_t element_align;  // alignof the pointee
-  uint8_t kind;            // SoftmetalArgumentKind
-  uint8_t address_space;   // SoftmetalAddressSpace
-  uint8_t access;          // SoftmetalAccess
-  uint8_t is_reference;    // `constant T&`: exactly element_size bytes are read
-  int32_t active_constant; // index into the kernel's constants of a bool that switches it on, or -1
+  const char* type_name;    // the pointee as written, e.g. "float", "bfloat", "RmsNormParams"
+  uint32_t index;           // [[buffer(n)]] or [[threadgroup(n)]]
+  uint32_t data_type;       // MTL::DataType of the pointee; DataTypeStruct for structs
+  uint32_t element_size;    // sizeof the pointee
+  uint32_t element_align;   // alignof the pointee
+  uint8_t kind;             // SoftmetalArgumentKind
+  uint8_t address_space;    // SoftmetalAddressSpace
+  uint8_t access;           // SoftmetalAccess
+  uint8_t is_reference;     // `constant T&`: exactly element_size bytes are read
+  int32_t active_constant;  // index into the kernel's constants of a bool that switches it on, or -1
 };
 
 struct SoftmetalFunctionConstant {
@@ -65,7 +73,7 @@ struct SoftmetalFunctionConstant {
   uint32_t data_type;  // MTL::DataType
   uint32_t offset;     // into SoftmetalLaunch::constants
   uint32_t size;
-  uint32_t required;   // 0 when the source asks is_function_constant_defined() first
+  uint32_t required;  // 0 when the source asks is_function_constant_defined() first
 };
 
 struct SoftmetalKernel {

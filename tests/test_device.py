@@ -75,7 +75,7 @@ def test_properties(dev):
     assert dev.shader_compiler
     assert dev.name in repr(dev)
     if dev.name == "cpu":
-        assert dev.kernel_variant in ("x86-64-v3", "x86-64-v4", "aarch64")
+        assert dev.kernel_variant.startswith(("x86-64-v3", "x86-64-v4", "aarch64"))
 
 
 def test_kernels_are_listed(dev):

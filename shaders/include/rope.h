@@ -5,7 +5,9 @@
 
 using namespace metal;
 
-inline float position_value(uint bits, bool is_signed) { return is_signed ? float(as_type<int>(bits)) : float(bits); }
+inline float position_value(uint bits, bool is_signed) {
+  return is_signed ? float(as_type<int>(bits)) : float(bits);
+}
 
 // position * (x + y), rounded once: the frequency comes as a float and what that float lost.
 inline float rope_angle(float position, float2 frequency) {

@@ -45,7 +45,8 @@ inline void load_chunk(thread float (&v)[N], const device T* from) {
 #endif
 }
 
-// Asks for n elements that this threadgroup, or the next, will read soon. A GPU hides the wait by other means.
+// Asks for n elements that this threadgroup, or the next, will read soon. A GPU hides the wait by other
+// means.
 template <typename T>
 inline void prefetch(const device T* from, uint n) {
 #if defined(__SOFTMETAL__)

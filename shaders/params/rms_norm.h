@@ -13,6 +13,7 @@
 
 struct RmsNormParams {
   uint32_t dim;
-  uint32_t vectorized;  // dim is a multiple of 4, and every bound row starts on a multiple of 4 elements' bytes
+  uint32_t
+      vectorized;  // dim is a multiple of 4, and every bound row starts on a multiple of 4 elements' bytes
   float eps;
 };

@@ -14,11 +14,11 @@ inline float rope_angle(float position, float2 frequency) {
   return fma(position, frequency.x, position * frequency.y);
 }
 
-// The same, divided by factor, rounded once more only in the last place. A compiler that may reassociate leaves fma
-// alone, where it would take a sum of two quotients for the quotient of the sum.
+// The same, divided by factor, and rounded once but for the last place: the quotient is put right by what is
+// left of it. With fma throughout, as relaxed arithmetic may regroup anything else.
 inline float rope_angle(float position, float2 frequency, float factor) {
   const float high = position * frequency.x;
-  const float low = fma(position, frequency.x, -high) + position * frequency.y;
+  const float low = fma(position, frequency.y, fma(position, frequency.x, -high));
   const float inverse = 1.0f / factor;
   const float quotient = high * inverse;
   return fma(fma(-quotient, factor, high) + low, inverse, quotient);

@@ -16,23 +16,6 @@ inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, d
   for (uint head = team.simdgroup; head < params.heads; head += team.simdgroups) {
     const device T* in = x + start + ulong(head) * dim;
     prefetch(in + 8 * dim, dim);
-#if defined(__SOFTMETAL__)
-    // A quarter that is no multiple of a vector is better kept in registers than stored and loaded in other pieces.
-    if (Quarter % 16 != 0 && team.width == 1) {
-      T* room = writer.reserve(y + start + ulong(head) * dim, dim);
-      float turned[4][Quarter != 0 ? Quarter : 1];
-      for (uint axis = 0; axis < 2; axis++) {
-        for (uint i = 0; i < quarter; i++) {
-          const float a = float(in[2 * axis * quarter + i]), b = float(in[(2 * axis + 1) * quarter + i]);
-          const float cosine = angles[axis * quarter + i], sine = angles[(axis + 2) * quarter + i];
-          turned[2 * axis][i] = a * cosine - b * sine;
-          turned[2 * axis + 1][i] = b * cosine + a * sine;
-        }
-      }
-      for (uint j = 0; j < 4; j++) softmetal::store_floats(room + j * quarter, turned[j], quarter);
-      continue;
-    }
-#endif
     for (uint axis = 0; axis < 2; axis++) {
       const uint base = axis * 2 * quarter;
       for (uint i = team.lane; i < quarter; i += team.width) {
@@ -48,6 +31,50 @@ inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, d
   }
   writer.finish();
 }
+
+#if defined(__SOFTMETAL__)
+// Turns sixteen pairs.
+template <typename From, typename Angles>
+inline void turn_pairs(From first, From second, Angles cosines, Angles sines, thread float (&turned)[2][16]) {
+  float a[16], b[16];
+  softmetal::load_floats<16>(a, first);
+  softmetal::load_floats<16>(b, second);
+  for (uint i = 0; i < 16; i++) {
+    turned[0][i] = a[i] * cosines[i] - b[i] * sines[i];
+    turned[1][i] = b[i] * cosines[i] + a[i] * sines[i];
+  }
+}
+
+// What turn_heads does, by a lone lane and for quarters of sixteen elements and an end of 2 or 4 more. The ends of
+// a head are turned together. Nothing is gathered for streaming: a line would be read back from stores in other
+// pieces, which waits for all of them, and costs more than that y's lines are read before they are overwritten.
+template <typename T, uint Quarter>
+inline void turn_uneven_heads(uint heads, const device T* x, device T* y, threadgroup const float* angles) {
+  constexpr uint end = Quarter - 16, dim = 4 * Quarter;
+  float end_cosines[16] = {}, end_sines[16] = {};
+  for (uint i = 0; i < 2 * end; i++) {
+    const uint j = i / end * Quarter + 16 + i % end;
+    end_cosines[i] = angles[j];
+    end_sines[i] = angles[2 * Quarter + j];
+  }
+  for (uint head = 0; head < heads; head++, x += dim, y += dim) {
+    prefetch(x + 8 * dim, dim);
+    T ends[2][16] = {};
+    for (uint q = 0; q < 4; q++) softmetal::copy<end>(&ends[q % 2][q / 2 * end], x + q * Quarter + 16);
+    float turned[3][2][16];  // a head is read before it is written, as y may be x
+    for (uint axis = 0; axis < 2; axis++) {
+      const device T* first = x + 2 * axis * Quarter;
+      turn_pairs(first, first + Quarter, angles + axis * Quarter, angles + (axis + 2) * Quarter, turned[axis]);
+    }
+    turn_pairs(ends[0], ends[1], end_cosines, end_sines, turned[2]);
+    for (uint j = 0; j < 2; j++) softmetal::store_floats(ends[j], turned[2][j], 16);
+    for (uint q = 0; q < 4; q++) {
+      softmetal::store_floats(y + q * Quarter, turned[q / 2][q % 2], 16);
+      softmetal::copy<end>(y + q * Quarter + 16, &ends[q % 2][q / 2 * end]);
+    }
+  }
+}
+#endif
 
 // One threadgroup turns all heads of one token; the angles are computed once for them.
 template <typename T>
@@ -78,6 +105,13 @@ template <typename T>
   }
   threadgroup_barrier(mem_flags::mem_threadgroup);
 
+#if defined(__SOFTMETAL__)
+  if (width == 1 && (quarter == 18 || quarter == 20)) {
+    const ulong start = ulong(token) * params.heads * params.head_dim;
+    return quarter == 18 ? turn_uneven_heads<T, 18>(params.heads, x + start, y + start, angles)
+                         : turn_uneven_heads<T, 20>(params.heads, x + start, y + start, angles);
+  }
+#endif
   // Heads of 64, 72, 80 and 128, as constants.
   switch (quarter) {
     case 16: return turn_heads<T, 16>(params, x, y, angles, rows, token, tokens, team);

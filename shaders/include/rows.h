@@ -79,8 +79,6 @@ struct RowWriter {
       softmetal::store_floats(to, v, n);
     }
   }
-  // Room for the next n elements, which the lone lane fills itself.
-  device T* reserve(device T* to, uint n) { return stream ? run.reserve(n) : to; }
 
   void finish() {
     if (stream) run.finish();

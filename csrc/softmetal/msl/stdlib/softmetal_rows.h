@@ -175,6 +175,12 @@ inline __attribute__((always_inline)) void store_floats(T* target, const float* 
   for (; i < n; i++) target[i] = T(source[i]);
 }
 
+// Copies N elements in one piece.
+template <unsigned N, typename T>
+inline __attribute__((always_inline)) void copy(T* target, const T* source) {
+  __builtin_memcpy(static_cast<void*>(target), source, N * sizeof(T));
+}
+
 // Asks for bytes that will be read soon, as far as the second-level cache. A processor's own prefetching
 // stops where a kernel turns to storing, and does not follow many rows at once.
 template <typename T>

@@ -65,8 +65,8 @@ NORM_SHAPES = ((1, 1), (5, 3), (7, 63), (2, 3, 65), (129,), (66, 64), (3, 4097),
 LARGE_NORM_SHAPES = {F32: (601, 4097), F16: (1201, 4097), BF16: (1201, 4097)}
 
 
-# A subnormal intermediate, such as a product with the weight, is rounded to a multiple of 2^-149. What comes after
-# magnifies that: the weight, and the norm of a row of zeros or so, 1/sqrt(eps).
+# A subnormal intermediate, such as a product with the weight, is rounded to a multiple of 2^-149. What comes
+# after magnifies that: the weight, and the norm of a row of zeros or so, 1/sqrt(eps).
 SUBNORMAL = 2.0**-150 * 4 * 1000
 
 

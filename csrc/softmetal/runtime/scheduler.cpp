@@ -268,11 +268,37 @@ static void prepare(Dispatch& dispatch, Executor& executor, unsigned threads) {
   dispatch.chunk = dispatch.units ? executor.chunk(dispatch, threads) : 1;
 }
 
+// Claims a CPU that no other thread of ours runs on, moving there if need be, and returns it; -1 when all are
+// taken. Kernels that pack tasks, as virtual machines' may, wake a thread on the CPU of the one that wakes it
+// and leave the two there.
+int Scheduler::settle(Lock& lock) {
+  const int here = sched_getcpu();
+  if (here < 0 || here >= CPU_SETSIZE) return -1;
+  if (running_on_[here] == 0) {
+    ++running_on_[here];
+    return here;
+  }
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return -1;
+  int there = 0;
+  while (there < CPU_SETSIZE && (!CPU_ISSET(there, &allowed) || running_on_[there] != 0)) ++there;
+  if (there == CPU_SETSIZE) return -1;
+  ++running_on_[there];
+  lock.unlock();
+  cpu_set_t only;
+  CPU_ZERO(&only);
+  CPU_SET(there, &only);
+  if (sched_setaffinity(0, sizeof(only), &only) == 0) sched_setaffinity(0, sizeof(allowed), &allowed);
+  lock.lock();
+  return there;
+}
+
 // Shares the work of the active dispatch, and of those after it up to the next barrier. Nothing that a thread
 // has joined for can end before that thread has left.
 void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
   Executor& executor = queue.device.executor;
   ++queue.joined;
+  const int cpu = settle(lock);
   bool stopped = false;
   for (Dispatch* dispatch = queue.active;; dispatch = queue.active) {
     lock.unlock();
@@ -298,6 +324,7 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
     }
   }
   --queue.joined;
+  if (cpu >= 0) --running_on_[cpu];
   if (queue.joined == 0 && queue.active->exhausted() && !independent(queue.active->next)) {
     queue.command = queue.active->next;
     queue.active = nullptr;

@@ -3,6 +3,8 @@
 // kernels, handlers, and the commands between dispatches run outside the mutex.
 #pragma once
 
+#include <sched.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -73,6 +75,7 @@ class Scheduler {
   Queue* pick(Queue* preferred);
   void work_on(Queue& queue, Lock& lock, const Until& until);
   void run_active(Queue& queue, Lock& lock, const Until& until);
+  int settle(Lock& lock);
   void advance(Queue& queue, Lock& lock, Role role, const Until& until);
   bool park(Queue& queue, const EventCommand& wait, Lock& lock);
   void begin(CommandBuffer& buffer, Clock::time_point now, Lock& lock);
@@ -98,6 +101,7 @@ class Scheduler {
   std::vector<Queue*> busy_;        // Ready, Advancing or Running
   std::atomic<uint64_t> epoch_{0};  // grows with every piece of work that somebody could take
   unsigned workers_ = 0, sleeping_workers_ = 0, waiting_ = 0;
+  uint8_t running_on_[CPU_SETSIZE] = {};  // by CPU: whether a thread of ours shares work there
   std::deque<Job> jobs_, abandoned_jobs_;
   bool delivering_ = false;                 // the thread for handlers exists
   CommandBuffer* delivered_now_ = nullptr;  // whose completed handlers are running

@@ -31,8 +31,24 @@ DType dtype_from(nb::handle spec, const char* operation);
 Shape shape_from(nb::handle sizes, const char* operation);
 nb::tuple tuple_of(const Shape& shape);
 
+// Stands for a thread that is about to take the GIL, until it has it. Not allowed once the interpreter ends:
+// no daemon thread may come back then, as CPython would unwind its stack, which ends the process.
+class TakesGil {
+ public:
+  TakesGil();
+  ~TakesGil() { done(); }
+  TakesGil(const TakesGil&) = delete;
+  TakesGil& operator=(const TakesGil&) = delete;
+  bool allowed() const { return allowed_; }
+  void done();
+
+ private:
+  bool allowed_;
+  bool counted_ = true;
+};
+
 // Lets go of the GIL for as long as it lives. When the interpreter ends in the meantime the thread stops for
-// good, as no daemon thread may come back: CPython would unwind its stack, which ends the process.
+// good.
 class NoGil {
  public:
   NoGil() : state_(PyEval_SaveThread()) {}
@@ -43,7 +59,6 @@ class NoGil {
  private:
   PyThreadState* state_;
 };
-bool interpreter_ends();
 
 // Wait without the GIL, if there is something to wait for.
 void wait_to_read(const Buffer& buffer);

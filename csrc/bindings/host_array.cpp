@@ -112,8 +112,10 @@ void check_numeric(nb::handle array, const char* operation) {
 
 void release_owner(void* owner) {
   // At its end there is no interpreter to give the reference back to.
-  if (interpreter_ends() || !nb::is_alive()) return;
+  TakesGil takes;
+  if (!takes.allowed() || !nb::is_alive()) return;
   nb::gil_scoped_acquire gil;
+  takes.done();
   Py_DECREF(static_cast<PyObject*>(owner));
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "bindings/bindings.h"
 #include "metalloid/device.h"
@@ -15,32 +16,49 @@ namespace {
 // How long the end of the process waits for work that nobody waited for.
 constexpr std::chrono::seconds kEndOfProcess{3};
 
+// Both in one total order: a thread says that it is coming before it looks whether the end has begun.
 std::atomic<bool> ending{false};
+std::atomic<int> coming{0};
 std::thread::id ending_thread;
 
 void check_signals() {
-  if (interpreter_ends()) return;
+  TakesGil takes;
+  if (!takes.allowed()) return;
   nb::gil_scoped_acquire gil;
+  takes.done();
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
 }
 
-// Runs when only daemon threads are left.
+// Runs when only daemon threads are left. Those of them that were about to take the GIL get it first.
 void at_exit() {
-  {
-    NoGil nogil;
-    Device::finish_all(kEndOfProcess);
-  }
   ending_thread = std::this_thread::get_id();
-  ending.store(true, std::memory_order_release);
+  ending.store(true);
+  NoGil nogil;
+  Device::finish_all(kEndOfProcess);
+  for (int ms = 0; coming.load() > 0 && ms < 1000; ++ms) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 }  // namespace
 
-bool interpreter_ends() { return ending.load(std::memory_order_acquire); }
+TakesGil::TakesGil() {
+  coming.fetch_add(1);
+  // The thread that ends it may still run callbacks of others and destructors.
+  allowed_ = !ending.load() || std::this_thread::get_id() == ending_thread;
+}
+
+void TakesGil::done() {
+  if (!std::exchange(counted_, false)) return;
+  coming.fetch_sub(1);
+}
 
 NoGil::~NoGil() {
-  // The thread that ends it may still run callbacks of others and destructors.
-  while (interpreter_ends() && std::this_thread::get_id() != ending_thread) pause();
+  TakesGil takes;
+  if (!takes.allowed()) {
+    takes.done();
+    while (true) pause();
+  }
   PyEval_RestoreThread(state_);
 }
 

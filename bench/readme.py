@@ -31,8 +31,9 @@ def section(results: dict[str, Any]) -> str:
         f"Machine: {about['machine']}. Kernels {about['kernel_variant']}, compiled by "
         f"{about['shader_compiler']}. {versions}.",
         "",
-        "Time relative to memcpy of the same bytes; smaller is better. `metalloid` is the median over pairs of runs "
-        "that followed each other, which targets go by; all other columns are best run over best memcpy.",
+        "Time relative to memcpy of the same bytes; smaller is better. `metalloid` is the median over pairs "
+        "of runs that followed each other, which targets go by; all other columns are best run over best "
+        "memcpy.",
         "",
         _line(["operation", "shape", "type", "target", "metalloid", "best", *peers]),
         _line(["---"] * 3 + ["--:"] * (3 + len(peers))),

@@ -154,19 +154,14 @@ inline void positional(constant FusedHeadNormRopeParams& params, const device T*
   turn_token(params, x, y, turn, rows, token, tokens, team);
 }
 
-#define TEAM_ARGUMENTS                                                                             \
-  threadgroup float *rows [[threadgroup(0)]], threadgroup float *memory [[threadgroup(1)]],        \
-      uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]],          \
-      uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]], \
-      uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]],               \
-      uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]]
-#define TEAM \
-  Team { thread_index, threads, lane, width, simdgroup, simdgroups }
+#define TOKEN_ARGUMENTS                                                                    \
+  threadgroup float *rows [[threadgroup(0)]], threadgroup float *memory [[threadgroup(1)]], \
+      uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]], TEAM_ARGUMENTS
 
 template <typename T>
 [[kernel]] void rope_cached(constant FusedHeadNormRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
                             device T* y [[buffer(2)]], const device float* cosine [[buffer(4)]],
-                            const device float* sine [[buffer(5)]], TEAM_ARGUMENTS) {
+                            const device float* sine [[buffer(5)]], TOKEN_ARGUMENTS) {
   cached<false>(params, x, y, x, cosine, sine, rows, memory, token, tokens, TEAM);
 }
 
@@ -174,7 +169,7 @@ template <typename T, typename W>
 [[kernel]] void rope_cached_weighted(constant FusedHeadNormRopeParams& params [[buffer(0)]],
                                      const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
                                      const device W* weight [[buffer(3)]], const device float* cosine [[buffer(4)]],
-                                     const device float* sine [[buffer(5)]], TEAM_ARGUMENTS) {
+                                     const device float* sine [[buffer(5)]], TOKEN_ARGUMENTS) {
   cached<true>(params, x, y, weight, cosine, sine, rows, memory, token, tokens, TEAM);
 }
 
@@ -183,7 +178,7 @@ template <typename T>
                                 const device T* x [[buffer(1)]], device T* y [[buffer(2)]],
                                 const device uint* positions [[buffer(4)]],
                                 const device float2* frequencies [[buffer(5)]],
-                                const device float* factors [[buffer(6)]], TEAM_ARGUMENTS) {
+                                const device float* factors [[buffer(6)]], TOKEN_ARGUMENTS) {
   positional<false>(params, x, y, x, positions, frequencies, factors, rows, memory, token, tokens, TEAM);
 }
 
@@ -193,7 +188,7 @@ template <typename T, typename W>
                                          const device W* weight [[buffer(3)]],
                                          const device uint* positions [[buffer(4)]],
                                          const device float2* frequencies [[buffer(5)]],
-                                         const device float* factors [[buffer(6)]], TEAM_ARGUMENTS) {
+                                         const device float* factors [[buffer(6)]], TOKEN_ARGUMENTS) {
   positional<true>(params, x, y, weight, positions, frequencies, factors, rows, memory, token, tokens, TEAM);
 }
 

@@ -54,24 +54,19 @@ inline void normalize_row(constant RmsNormParams& params, const device T* x, dev
   writer.finish();
 }
 
-#define TEAM_ARGUMENTS                                                                       \
-  uint row [[threadgroup_position_in_grid]], uint rows [[threadgroups_per_grid]],            \
-      uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]], \
-      uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]],         \
-      uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]]
-#define TEAM \
-  Team { thread_index, threads, lane, width, simdgroup, simdgroups }
+#define ROW_ARGUMENTS \
+  uint row [[threadgroup_position_in_grid]], uint rows [[threadgroups_per_grid]], TEAM_ARGUMENTS
 
 template <typename T>
 [[kernel]] void rms_norm(constant RmsNormParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
-                         device T* y [[buffer(2)]], TEAM_ARGUMENTS) {
+                         device T* y [[buffer(2)]], ROW_ARGUMENTS) {
   threadgroup float partial[max_simdgroups];
   normalize_row<T, T, false, false>(params, x, y, x, x, row, rows, TEAM, partial);
 }
 
 template <typename T, typename W>
 [[kernel]] void rms_norm_weighted(constant RmsNormParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
-                                  device T* y [[buffer(2)]], const device W* weight [[buffer(3)]], TEAM_ARGUMENTS) {
+                                  device T* y [[buffer(2)]], const device W* weight [[buffer(3)]], ROW_ARGUMENTS) {
   threadgroup float partial[max_simdgroups];
   normalize_row<T, W, true, false>(params, x, y, weight, x, row, rows, TEAM, partial);
 }
@@ -79,7 +74,7 @@ template <typename T, typename W>
 template <typename T, typename W>
 [[kernel]] void rms_norm_mul(constant RmsNormParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
                              device T* y [[buffer(2)]], const device W* weight [[buffer(3)]],
-                             const device T* scale [[buffer(4)]], TEAM_ARGUMENTS) {
+                             const device T* scale [[buffer(4)]], ROW_ARGUMENTS) {
   threadgroup float partial[max_simdgroups];
   normalize_row<T, W, true, true>(params, x, y, weight, scale, row, rows, TEAM, partial);
 }

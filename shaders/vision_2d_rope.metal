@@ -83,12 +83,8 @@ template <typename T>
                                const device uint* pos_y [[buffer(4)]], const device float2* frequencies [[buffer(5)]],
                                threadgroup float* rows [[threadgroup(0)]], threadgroup float* angles [[threadgroup(1)]],
                                uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]],
-                               uint thread_index [[thread_index_in_threadgroup]],
-                               uint threads [[threads_per_threadgroup]], uint lane [[thread_index_in_simdgroup]],
-                               uint width [[threads_per_simdgroup]],
-                               uint simdgroup [[simdgroup_index_in_threadgroup]],
-                               uint simdgroups [[simdgroups_per_threadgroup]]) {
-  const Team team{thread_index, threads, lane, width, simdgroup, simdgroups};
+                               TEAM_ARGUMENTS) {
+  const Team team = TEAM;
   const uint quarter = params.head_dim / 4, half_dim = 2 * quarter;
   const float position_x = position_value(pos_x[token], params.pos_x_signed != 0);
   const float position_y = position_value(pos_y[token], params.pos_y_signed != 0);

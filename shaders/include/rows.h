@@ -31,6 +31,14 @@ struct Team {
   uint simdgroups;
 };
 
+// The arguments of a kernel that say so, and the Team made of them.
+#define TEAM_ARGUMENTS                                                                         \
+  uint thread_index [[thread_index_in_threadgroup]], uint threads [[threads_per_threadgroup]], \
+      uint lane [[thread_index_in_simdgroup]], uint width [[threads_per_simdgroup]],           \
+      uint simdgroup [[simdgroup_index_in_threadgroup]], uint simdgroups [[simdgroups_per_threadgroup]]
+#define TEAM \
+  Team { thread_index, threads, lane, width, simdgroup, simdgroups }
+
 template <uint N, typename T>
 inline void load_chunk(thread float (&v)[N], const device T* from) {
 #if defined(__SOFTMETAL__)

@@ -53,9 +53,18 @@ THETA = [
     for op, more in (("fused_head_norm_rope", POSITIONAL), ("vision_2d_rope", {}))
     for theta, got in ((0.0, "0"), (-10.0, "-10"), (float("nan"), "nan"), (float("inf"), "inf"))
 ]
+# A row of a head is held in threadgroup memory.
+THREADGROUP_MEMORY = [
+    (op, {**more, "x": ones((3, 1, dim))}, "x", f"[3, 1, {dim}]", "a smaller last axis")
+    for op, more, dim in (
+        ("fused_head_norm_rope", {**POSITIONAL, "weight": None}, 4096),
+        ("vision_2d_rope", {"pos_x": np.ones(3, np.int32), "pos_y": np.ones(3, np.int32)}, 8192),
+    )
+]
 ROWS = [
     *EPS,
     *THETA,
+    *THREADGROUP_MEMORY,
     # rms_norm
     ("rms_norm", {"weight": ones(7)}, "weight", "7 elements", "8 (the last axis of x)"),
     ("rms_norm", {"weight": ones(9)}, "weight", "9 elements", "8 (the last axis of x)"),

@@ -6,9 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOFTMETAL_ABI_VERSION 1u
+#define SOFTMETAL_ABI_VERSION 2u
 #define SOFTMETAL_MAX_BUFFERS 31u
 #define SOFTMETAL_LIBRARY_SYMBOL "softmetal_library"
+
+// Lanes of a SIMD-group where there is more than one.
+#define SOFTMETAL_LANES 32u
+// A GPU thread that may have to wait for others runs on a stack of its own, of this size and aligned to it;
+// the SoftmetalThread lies at its lowest address, so that code finds it from its stack pointer.
+#define SOFTMETAL_STACK_BYTES (256u * 1024u)
+// In checked libraries, the unused bytes around each threadgroup variable.
+#define SOFTMETAL_RED_ZONE 256u
 
 extern "C" {
 
@@ -31,6 +39,68 @@ struct SoftmetalLaunch {
 // is 64-byte aligned and holds the [[threadgroup(n)]] arguments.
 typedef void (*SoftmetalRun)(const struct SoftmetalLaunch* launch, char* threadgroup_memory, uint64_t begin,
                              uint64_t end);
+
+// One GPU thread, as compiled code sees it. The runtime has more of it, behind.
+struct SoftmetalThread {
+  const struct SoftmetalLaunch* launch;
+  char* arguments;  // the [[threadgroup(n)]] arguments, at launch->threadgroup_offsets
+  char* variables;  // the `threadgroup T x[N]` variables, at SoftmetalVariable::offset
+  uint32_t thread_position_in_threadgroup[3];
+  uint32_t threadgroup_position_in_grid[3];
+  uint32_t threads_per_threadgroup[3];  // of this one; those at the far edges of a grid may be smaller
+  uint32_t thread_index_in_threadgroup;
+  uint32_t thread_index_in_simdgroup;
+  uint32_t simdgroup_index_in_threadgroup;
+  uint32_t simdgroups_per_threadgroup;
+};
+
+// Runs one GPU thread from its begin to its end.
+typedef void (*SoftmetalThreadRun)(const struct SoftmetalThread* thread);
+
+// Where the lanes of a SIMD-group exchange values. Each gave the address of a record of its own; one of them
+// works out the results of all.
+struct SoftmetalMeeting {
+  void* records[SOFTMETAL_LANES];  // null where a lane takes no part
+  uint32_t active;                 // bit i: lane i takes part
+  uint32_t existing;               // bit i: the SIMD-group has a lane i
+  uint32_t undefined;              // set by the fold: lanes whose result depends on one that takes no part
+};
+typedef void (*SoftmetalFold)(struct SoftmetalMeeting* meeting);
+enum SoftmetalMeetingKind {
+  SOFTMETAL_MEETING_SIMD = 0,
+  SOFTMETAL_MEETING_QUAD = 1,
+  SOFTMETAL_MEETING_MATRIX = 2,  // needs all lanes
+};
+
+enum SoftmetalScope {
+  SOFTMETAL_SCOPE_SIMDGROUP = 1,
+  SOFTMETAL_SCOPE_THREADGROUP = 2,
+  SOFTMETAL_SCOPE_DEVICE = 3
+};
+
+// Bits of SoftmetalHooks::access.
+enum SoftmetalAccessKind {
+  SOFTMETAL_READS = 1,
+  SOFTMETAL_WRITES = 2,
+  SOFTMETAL_ATOMIC = 4,
+  SOFTMETAL_UNALIGNED = 8,  // the source says that it knows
+};
+
+// What compiled code calls in the runtime. `pc` is the return address of the call in the kernel. Flags are
+// those of metal::mem_flags.
+struct SoftmetalHooks {
+  // Blocks until all lanes of the SIMD-group that come to this place are here, and `fold` has run.
+  void (*meet)(void* record, SoftmetalFold fold, uint32_t kind, const void* pc);
+  void (*barrier)(uint32_t scope, uint32_t flags, const void* pc);
+  // atomic_thread_fence.
+  void (*fence)(uint32_t flags, uint32_t order, uint32_t scope, const void* pc);
+  // The thread may be waiting for another one of its threadgroup: lets those run.
+  void (*pause)(const void* pc);
+  // Checked libraries only. Before memory is touched.
+  void (*access)(const void* address, uint64_t bytes, uint32_t kind, const void* pc);
+  // Checked libraries only. Now and then in every loop.
+  void (*tick)(const void* pc);
+};
 
 enum SoftmetalMode {
   // A unit is a threadgroup, x fastest. The entry runs all of its threads.
@@ -76,10 +146,20 @@ struct SoftmetalFunctionConstant {
   uint32_t required;  // 0 when the source asks is_function_constant_defined() first
 };
 
+// A `threadgroup T x[N]` variable of a kernel's body.
+struct SoftmetalVariable {
+  const char* name;
+  uint32_t offset;
+  uint32_t bytes;
+  uint32_t element_size;  // of the innermost element
+  uint32_t data_type;     // MTL::DataType of it
+  const struct SoftmetalVariable* next;
+};
+
 struct SoftmetalKernel {
   const char* name;  // host name
-  SoftmetalRun run;
-  uint32_t mode;  // SoftmetalMode
+  SoftmetalRun run;  // or null, and then `thread` is not
+  uint32_t mode;     // SoftmetalMode
   uint32_t execution_width;
   uint32_t max_threads_per_threadgroup;
   uint32_t static_threadgroup_bytes;  // `threadgroup T x[N]` variables of the body
@@ -90,6 +170,14 @@ struct SoftmetalKernel {
   uint32_t constants_bytes;  // size of the packed block
   const char* source_file;
   uint32_t source_line;
+  // Runs the threads one by one, each on its own stack, where they have to wait for each other or are
+  // checked.
+  SoftmetalThreadRun thread;
+  // Gives the function constants to the calling OS thread, before it runs any `thread`; or null.
+  void (*prepare)(const struct SoftmetalLaunch* launch);
+  const struct SoftmetalVariable* variables;  // a list; not for `run`
+  const char* const* builtins;                // names of the attributes of its other arguments
+  uint32_t builtin_count;
 };
 
 // One translated .metal file.
@@ -98,12 +186,22 @@ struct SoftmetalUnit {
   uint32_t kernel_count;
 };
 
+// The text of a file that kernels come from.
+struct SoftmetalSource {
+  const char* name;
+  const char* text;
+};
+
 struct SoftmetalLibrary {
   uint32_t abi_version;
   const char* isa;       // "x86-64-v4", "x86-64-v3", "aarch64", ...
   const char* compiler;  // first line of the compiler's version
   const struct SoftmetalUnit* const* units;
   uint32_t unit_count;
+  uint32_t checked;                       // accesses are reported through the hooks
+  const struct SoftmetalHooks** hooks;    // to be set when the library is loaded; null where it has none
+  const struct SoftmetalSource* sources;  // of checked libraries
+  uint32_t source_count;
 };
 
 typedef const struct SoftmetalLibrary* (*SoftmetalLibraryEntry)(void);

@@ -1,0 +1,42 @@
+// The few settings of the software implementation of Metal that Metal's own API has no word for. On macOS all
+// of this is inert: csrc/softmetal implements it elsewhere, and the build picks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "metalloid/metal.h"
+
+namespace metalloid::software {
+
+// How kernels are compiled at run time. Asked for once, at the first compilation.
+struct Toolchain {
+  std::vector<std::string> compiler;  // the command; empty: none was found
+  std::string missing;                // why, and what to install
+  std::string headers;                // the directory that holds softmetal/msl and softmetal/runtime
+  std::string cache;                  // the directory of compiled libraries; empty: keep nothing
+};
+void set_toolchain(Toolchain (*find)());
+
+struct CheckSettings {
+  bool enabled = true;
+  bool non_finite = false;   // also report where NaN or Inf first appears
+  uint64_t seed = 0;         // of the order of threadgroups and SIMD-groups
+  double time_limit = 10.0;  // seconds a dispatch may take
+};
+CheckSettings check_settings();
+void set_check_settings(const CheckSettings& settings);
+
+// Whether kernels on the device are checked.
+bool is_checked(const MTL::Device* device);
+
+// The builtin attributes of a kernel's arguments, and where it is in its source.
+struct KernelInfo {
+  std::vector<std::string> builtins;
+  std::string file;
+  uint32_t line = 0;
+};
+KernelInfo kernel_info(const MTL::ComputePipelineState* pipeline);
+
+}  // namespace metalloid::software

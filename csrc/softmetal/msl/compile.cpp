@@ -129,6 +129,7 @@ class Session {
     }
     const std::string output = directory_.file("source" + std::to_string(number) + ".ii");
     std::vector<std::string> command = preprocess_command(toolchain_);
+    command.push_back("-D__METAL_VERSION__=" + std::to_string(options_.language_version));
     command.push_back("-I" + directory_.file("metal"));
     for (const std::string& include : options_.include_directories) command.push_back("-I" + include);
     for (const std::string& define : options_.defines) command.push_back("-D" + define);

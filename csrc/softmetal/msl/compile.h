@@ -20,6 +20,7 @@ struct Options {
   std::string isa;                    // "x86-64-v4", ...; empty: the host's
   std::string width = "any";          // SIMD width the kernels are for; "any": they do not care
   bool fast_math = true;
+  int language_version = 320;  // __METAL_VERSION__: 320 is Metal 3.2
   std::vector<std::string> include_directories;
   std::vector<std::string> defines;  // "NAME" or "NAME=value"
   std::string runtime_directory;     // holds softmetal/msl/stdlib and softmetal/runtime

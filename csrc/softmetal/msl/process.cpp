@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -18,16 +19,26 @@ extern char** environ;
 namespace softmetal::msl {
 namespace {
 
-// Reads the pipe until the other end is closed; false when the time is up first.
-bool drain(int pipe, std::string& output, std::chrono::steady_clock::time_point deadline) {
+// Whether the child has ended; it stays to be waited for.
+bool has_ended(pid_t child) {
+  siginfo_t info{};
+  return waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == child;
+}
+
+// Reads the pipe until the other end is closed; false when the time is up first. A process that another
+// thread forked meanwhile may hold that end open for long, so the child's own end is one too.
+bool drain(int pipe, pid_t child, std::string& output, std::chrono::steady_clock::time_point deadline) {
   char buffer[1 << 14];
-  for (;;) {
+  for (bool ended = false;;) {
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return false;
     pollfd entry{pipe, POLLIN, 0};
-    const int ready = poll(&entry, 1, static_cast<int>(left.count()));
+    const int ready = poll(&entry, 1, ended ? 0 : static_cast<int>(std::min<int64_t>(left.count(), 100)));
     if (ready < 0 && errno != EINTR) return true;
+    if (ready == 0 && ended) return true;
+    if (ready == 0) ended = has_ended(child);
     if (ready <= 0) continue;
     const ssize_t count = read(pipe, buffer, sizeof(buffer));
     if (count < 0 && errno == EINTR) continue;
@@ -92,7 +103,7 @@ ProcessResult run_process(const std::vector<std::string>& arguments,
   }
   result.started = true;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(limit_seconds);
-  if (!drain(ends[0], result.output, deadline)) {
+  if (!drain(ends[0], child, result.output, deadline)) {
     result.timed_out = true;
     kill(-child, SIGKILL);
   }

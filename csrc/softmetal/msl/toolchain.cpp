@@ -166,8 +166,7 @@ std::vector<std::string> target_flags(const Toolchain& toolchain, const std::str
 std::vector<std::string> preprocess_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
   append(command,
-         {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1",
-          "-D__METAL_VERSION__=320", "-D__SOFTMETAL__=1",
+         {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1", "-D__SOFTMETAL__=1",
           // The macros of <metal_stdlib> that stand for specifiers: they must be gone before translation.
           "-DMETAL_FUNC=inline __attribute__((always_inline))"});
   return command;

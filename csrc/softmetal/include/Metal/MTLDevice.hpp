@@ -12,6 +12,7 @@ namespace MTL {
 class Buffer;
 class CommandQueue;
 class CommandQueueDescriptor;
+class CompileOptions;
 class Event;
 class Fence;
 class Library;
@@ -44,6 +45,7 @@ _MTL_OPTIONS(NS::UInteger, PipelineOption){
 
 using AutoreleasedComputePipelineReflection = MTL::ComputePipelineReflection*;
 using Timestamp = std::uint64_t;
+using NewLibraryCompletionHandlerFunction = std::function<void(MTL::Library*, NS::Error*)>;
 
 class Architecture : public NS::Copying<Architecture> {
  public:
@@ -93,6 +95,12 @@ class Device : public NS::Referencing<Device> {
   // A compiled library: the directory that holds one shared object per instruction set, or one of them.
   Library* newLibrary(const NS::String* filepath, NS::Error** error);
   Library* newLibrary(const NS::URL* url, NS::Error** error);
+  // Compiles Metal source, or loads what it was compiled to before. The error's description is the
+  // compiler's log.
+  Library* newLibrary(const NS::String* source, const MTL::CompileOptions* options, NS::Error** error);
+  // The same on a thread of its own. The handler has to retain the library to keep it.
+  void newLibrary(const NS::String* pSource, const MTL::CompileOptions* pOptions,
+                  const MTL::NewLibraryCompletionHandlerFunction& completionHandler);
 
   uint64_t recommendedMaxWorkingSetSize() const;
   uint64_t registryID() const;

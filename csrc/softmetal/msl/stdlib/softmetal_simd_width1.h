@@ -1,49 +1,30 @@
 // What depends on how many lanes run together, for a SIMD-group of one lane: SIMD-group and quad-group
-// functions, barriers, simdgroup_matrix. Other widths replace this one header.
+// functions, barriers, simdgroup_matrix.
 #pragma once
 
-#include "softmetal_math.h"
+#include "softmetal_simd.h"
+
+namespace softmetal {
+
+// Bit 0 is the only lane's.
+struct only_lane {
+  static constexpr SOFTMETAL_INLINE uint mask() { return 1; }
+};
+struct copying_lanes {
+  ulong first, count;
+};
+constexpr SOFTMETAL_INLINE copying_lanes share_copy() { return {0, 1}; }
+
+}  // namespace softmetal
 
 namespace metal {
 
-enum class mem_flags : uint {
-  mem_none = 0,
-  mem_device = 1,
-  mem_threadgroup = 2,
-  mem_texture = 4,
-  mem_threadgroup_imageblock = 8,
-  mem_object_data = 16,
-};
-constexpr SOFTMETAL_INLINE mem_flags operator|(mem_flags a, mem_flags b) {
-  return mem_flags(uint(a) | uint(b));
-}
-constexpr SOFTMETAL_INLINE mem_flags operator&(mem_flags a, mem_flags b) {
-  return mem_flags(uint(a) & uint(b));
-}
+typedef softmetal::types::vote<ulong, softmetal::only_lane> simd_vote;
+typedef softmetal::types::vote<uint, softmetal::only_lane> quad_vote;
 
 // The only thread of its threadgroup has nothing to wait for.
-SOFTMETAL_INLINE void threadgroup_barrier(mem_flags) {}
-SOFTMETAL_INLINE void simdgroup_barrier(mem_flags) {}
-
-// The votes of the lanes. Bit 0 is the only lane's.
-struct simd_vote {
-  typedef ulong vote_t;
-  vote_t votes;
-  simd_vote() = default;
-  explicit constexpr SOFTMETAL_INLINE simd_vote(vote_t v) : votes(v) {}
-  explicit constexpr SOFTMETAL_INLINE operator vote_t() const { return votes; }
-  constexpr SOFTMETAL_INLINE bool all() const { return (votes & 1) != 0; }
-  constexpr SOFTMETAL_INLINE bool any() const { return (votes & 1) != 0; }
-};
-struct quad_vote {
-  typedef uint vote_t;
-  vote_t votes;
-  quad_vote() = default;
-  explicit constexpr SOFTMETAL_INLINE quad_vote(vote_t v) : votes(v) {}
-  explicit constexpr SOFTMETAL_INLINE operator vote_t() const { return votes; }
-  constexpr SOFTMETAL_INLINE bool all() const { return (votes & 1) != 0; }
-  constexpr SOFTMETAL_INLINE bool any() const { return (votes & 1) != 0; }
-};
+SOFTMETAL_INLINE void threadgroup_barrier(mem_flags, thread_scope = thread_scope_threadgroup) {}
+SOFTMETAL_INLINE void simdgroup_barrier(mem_flags, thread_scope = thread_scope_simdgroup) {}
 
 // One lane: a reduction, a broadcast or a shuffle gives the lane's own value, an exclusive prefix the neutral
 // element, and a shuffle that fills takes the filling value for every lane but this one.
@@ -111,9 +92,6 @@ SOFTMETAL_LANE_GROUP(quad)
 #undef SOFTMETAL_LANE_FROM
 #undef SOFTMETAL_LANE_NEUTRAL
 #undef SOFTMETAL_LANE_FILL
-
-template <class T, int Cols, int Rows = Cols>
-struct simdgroup_matrix;
 
 }  // namespace metal
 
@@ -265,9 +243,6 @@ struct simdgroup_matrix<T, 8, 8> {
   }
   SOFTMETAL_INLINE softmetal::tile_elements<T> thread_elements() { return {rows}; }
 };
-typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
-typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
-typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
 
 template <class T, int Cols, int Rows = Cols>
 SOFTMETAL_INLINE simdgroup_matrix<T, Cols, Rows> make_filled_simdgroup_matrix(T value) {

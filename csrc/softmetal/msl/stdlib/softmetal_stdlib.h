@@ -10,7 +10,7 @@
 #include "softmetal_math.h"
 #include "softmetal_pack.h"
 #include "softmetal_rows.h"
-#include "softmetal_simd_width1.h"
+#include "softmetal_simd.h"
 #include "softmetal_swizzle.h"
 #include "softmetal_traits.h"
 #include "softmetal_vector.h"

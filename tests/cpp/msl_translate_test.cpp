@@ -286,8 +286,8 @@ TEST_CASE("rewriting: threadgroup variables and pragmas") {
           "  for (int i = 0; i < 4; ++i) tile[0][i] = x[i];\n"
           "}\n");
   CHECK(has(text, "__attribute__((aligned(64))) T tile[N][4], other;"));
-  CHECK(has(text, "ThreadgroupVariable<&k<T, N>, 0, sizeof(tile)>"));
-  CHECK(has(text, "ThreadgroupVariable<&k<T, N>, 1, sizeof(other)>"));
+  CHECK(has(text, "ThreadgroupVariable<&k<T, N>, sm_variable_0, decltype(tile)>"));
+  CHECK(has(text, "ThreadgroupVariable<&k<T, N>, sm_variable_1, decltype(other)>"));
   CHECK(has(text, "#pragma unroll\n#else\n#pragma GCC unroll 16\n#endif\n#line 4 \"f.metal\"\n"));
 }
 

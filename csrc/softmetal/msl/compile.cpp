@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <charconv>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <set>
@@ -70,6 +72,11 @@ struct Job {
   bool ok = false;
 };
 
+// A file that kernels come from.
+struct SourceText {
+  std::string name, text;
+};
+
 bool write_file(const std::string& path, const std::string& text) {
   std::ofstream stream(path, std::ios::binary);
   stream << text;
@@ -90,10 +97,13 @@ class Session {
   // False, with a line for the log, when nothing can be compiled.
   bool prepare(bool compiling, std::string& log) {
     if (options_.isa.empty()) options_.isa = host_isa();
-    if (options_.width != "any") {
+    if (options_.width != "any" && options_.width != "32") {
       log = "mslc: error: SIMD width '" + options_.width +
-            "' needs the 32-lane device, which this build lacks; kernels that do not depend on the width are "
-            "compiled with 'any'\n";
+            "' is unknown, needs 32, or any for kernels that do not depend on it\n";
+      return false;
+    }
+    if (options_.checked && !lanes()) {
+      log = "mslc: error: checked kernels need SIMD width 32, got '" + options_.width + "'\n";
       return false;
     }
     if (directory_.path().empty()) {
@@ -130,6 +140,8 @@ class Session {
     const std::string output = directory_.file("source" + std::to_string(number) + ".ii");
     std::vector<std::string> command = preprocess_command(toolchain_);
     command.push_back("-D__METAL_VERSION__=" + std::to_string(options_.language_version));
+    // With 32 lanes a kernel runs as on a GPU, so it is what Metal's own compiler would see.
+    command.push_back(lanes() ? "-D__SOFTMETAL_SIMT__=1" : "-D__SOFTMETAL__=1");
     command.push_back("-I" + directory_.file("metal"));
     for (const std::string& include : options_.include_directories) command.push_back("-I" + include);
     for (const std::string& define : options_.defines) command.push_back("-D" + define);
@@ -140,51 +152,52 @@ class Session {
       job.log = "mslc: error: the preprocessor wrote no output for " + source.name + "\n";
       return;
     }
-    job.translation = msl::translate(text, source.name, {std::to_string(number)});
+    job.translation =
+        msl::translate(text, source.name, {std::to_string(number), lanes() ? 32u : 1u, options_.checked});
     job.log += job.translation.log();
     job.ok = job.translation.ok();
   }
 
-  void compile(const Source& source, size_t number, Job& job) {
-    translate(source, number, job);
-    if (!job.ok) return;
-    job.ok = compile_text(job.translation.cpp, "unit" + std::to_string(number), job);
-  }
-
-  bool compile_text(const std::string& text, const std::string& name, Job& job) {
-    const std::string path = directory_.file(name + ".cpp");
-    job.object = directory_.file(name + ".o");
-    if (!write_file(path, text)) {
-      job.log += "mslc: error: cannot write to " + directory_.path() + "\n";
-      return false;
-    }
-    std::vector<std::string> command = compile_command(toolchain_, {options_.isa, options_.fast_math});
-    command.insert(command.end(), target_.begin(), target_.end());
-    command.push_back("-I" + options_.runtime_directory + "/softmetal/msl/stdlib");
-    command.push_back("-I" + options_.runtime_directory);
-    command.insert(command.end(), {path, "-o", job.object});
-    return run(command, job);
+  void compile(size_t number, Job& job) {
+    job.ok = compile_text(compile_command(toolchain_, {options_.isa, options_.fast_math, options_.checked}),
+                          job.translation.cpp, "unit" + std::to_string(number), job);
   }
 
   // The table of all files, behind the one symbol that the library exports.
-  bool compile_index(size_t units, Job& job) {
-    std::string text = "#include \"softmetal/runtime/kernel_abi.h\"\n", table;
+  void compile_index(const std::vector<SourceText>& sources, size_t units, Job& job) {
+    std::string text = "#include \"softmetal/runtime/kernel_abi.h\"\n", table, files;
     for (size_t n = 0; n < units; ++n) {
       const std::string accessor = "softmetal_unit_" + std::to_string(n) + "()";
       text += "extern \"C\" const SoftmetalUnit* " + accessor + ";\n";
       table += "  units[" + std::to_string(n) + "] = " + accessor + ";\n";
     }
+    for (const SourceText& source : sources)
+      files += "  {" + quote(source.name) + ", " + quote(source.text) + "},\n";
+    if (lanes()) text += "extern \"C\" const SoftmetalHooks* softmetal_hooks;\n";
+    if (!files.empty()) text += "static const SoftmetalSource sources[] = {\n" + files + "};\n";
     text += "static const SoftmetalUnit* units[" + std::to_string(std::max<size_t>(units, 1)) +
             "];\nstatic const SoftmetalLibrary library = {SOFTMETAL_ABI_VERSION, " + quote(options_.isa) +
-            ", " + quote(toolchain_.version) + ", units, " + std::to_string(units) +
+            ", " + quote(toolchain_.version) + ", units, " + std::to_string(units) + ", " +
+            (options_.checked ? "1, " : "0, ") + (lanes() ? "&softmetal_hooks" : "nullptr") + ", " +
+            (files.empty() ? "nullptr" : "sources") + ", " + std::to_string(sources.size()) +
             "};\nextern \"C\" __attribute__((visibility(\"default\"))) const SoftmetalLibrary* "
             "softmetal_library() {\n" +
             table + "  return &library;\n}\n";
-    return compile_text(text, "index", job);
+    job.ok = compile_text(plain_compile_command(toolchain_), text, "index", job);
   }
 
+  // The way from compiled code into the runtime.
+  void compile_support(Job& job) {
+    std::vector<std::string> command = plain_compile_command(toolchain_);
+    command.push_back("-O2");
+    job.ok = compile_text(command, "#include \"softmetal/msl/support.cpp\"\n", "support", job);
+  }
+
+  const std::string& directory() const { return directory_.path(); }
+  bool lanes() const { return options_.width == "32"; }
+
   bool link(const std::vector<std::string>& objects, const std::string& output, Job& job) {
-    std::vector<std::string> command = link_command(toolchain_);
+    std::vector<std::string> command = link_command(toolchain_, options_.checked);
     command.insert(command.end(), target_.begin(), target_.end());
     command.insert(command.end(), objects.begin(), objects.end());
     command.insert(command.end(), {"-o", output});
@@ -215,6 +228,23 @@ class Session {
       job.log +=
           "mslc: error: the shader compiler failed with status " + std::to_string(result.status) + "\n";
     return false;
+  }
+
+  bool compile_text(std::vector<std::string> command, const std::string& text, const std::string& name,
+                    Job& job) {
+    const std::string path = directory_.file(name + ".cpp");
+    job.object = directory_.file(name + ".o");
+    if (!write_file(path, text)) {
+      job.log += "mslc: error: cannot write to " + directory_.path() + "\n";
+      return false;
+    }
+    command.insert(command.end(), target_.begin(), target_.end());
+    command.push_back(std::string("-DSOFTMETAL_WIDTH=") + (lanes() ? "32" : "1"));
+    if (options_.checked) command.push_back("-DSOFTMETAL_CHECKED=1");
+    command.push_back("-I" + options_.runtime_directory + "/softmetal/msl/stdlib");
+    command.push_back("-I" + options_.runtime_directory);
+    command.insert(command.end(), {path, "-o", job.object});
+    return run(command, job);
   }
 
   Options options_;
@@ -253,6 +283,65 @@ void check_names(const std::vector<Job>& jobs, std::string& log) {
     }
 }
 
+// `#line 12 "file"` or `# 12 "file"`; without a name the file stays.
+bool line_marker(std::string_view line, size_t& number, std::string& file) {
+  const auto skip_blanks = [&] { line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size())); };
+  skip_blanks();
+  if (line.empty() || line[0] != '#') return false;
+  line.remove_prefix(1);
+  skip_blanks();
+  if (line.substr(0, 4) == "line") line.remove_prefix(4);
+  skip_blanks();
+  const auto [rest, code] = std::from_chars(line.data(), line.data() + line.size(), number);
+  if (code != std::errc()) return false;
+  const size_t open = line.find('"'), close = line.rfind('"');
+  if (open < close && close != std::string_view::npos) file = unquote(line.substr(open, close - open + 1));
+  return true;
+}
+
+// Adds the lines of `text` to the files that they belong to, as its line markers say.
+void collect_lines(const std::string& name, const std::string& text,
+                   std::map<std::string, std::string>& files) {
+  // A marker may name any line at all; none is worth more empty ones than this.
+  constexpr size_t kLongestGap = 100000;
+  std::map<std::string, size_t> counts;  // lines that a file has already
+  std::string current = name;
+  size_t next = 1;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    if (line_marker(line, next, current)) continue;
+    size_t& count = counts[current];
+    if (next > count && next - count <= kLongestGap) {
+      files[current].append(next - 1 - count, '\n').append(line).append("\n");
+      count = next;
+    }
+    ++next;
+  }
+}
+
+// The text of every file that the translations name, but for those in `directory`, which are ours.
+std::vector<SourceText> source_texts(const std::vector<Source>& sources, const std::vector<Job>& jobs,
+                                     const std::string& directory) {
+  std::map<std::string, std::string> given;
+  for (const Source& s : sources)
+    if (s.text) collect_lines(s.name, *s.text, given);
+  std::vector<SourceText> result;
+  std::set<std::string> seen;
+  for (const Job& job : jobs)
+    for (const std::string& file : job.translation.files) {
+      if (!seen.insert(file).second || file.rfind(directory, 0) == 0) continue;
+      const auto it = given.find(file);
+      SourceText source{file, it == given.end() ? "" : it->second};
+      std::error_code failed;
+      if (it != given.end() ||
+          (std::filesystem::is_regular_file(file, failed) && read_file(file, source.text)))
+        result.push_back(std::move(source));
+    }
+  return result;
+}
+
 }  // namespace
 
 Result compile(const Options& options, const std::vector<Source>& sources) {
@@ -260,8 +349,26 @@ Result compile(const Options& options, const std::vector<Source>& sources) {
   Session session(options);
   if (!session.prepare(true, result.log)) return result;
   std::vector<Job> jobs(sources.size());
-  in_parallel(sources.size(), options.jobs, [&](size_t n) { session.compile(sources[n], n, jobs[n]); });
-  result.ok = true;
+  in_parallel(sources.size(), options.jobs, [&](size_t n) { session.translate(sources[n], n, jobs[n]); });
+  const bool translated = std::all_of(jobs.begin(), jobs.end(), [](const Job& job) { return job.ok; });
+  // The longest first.
+  Job index, support;
+  std::vector<std::function<void()>> tasks;
+  for (size_t n = 0; n < sources.size(); ++n)
+    if (jobs[n].ok) tasks.emplace_back([&, n] { session.compile(n, jobs[n]); });
+  if (translated) {
+    if (session.lanes()) tasks.emplace_back([&] { session.compile_support(support); });
+    tasks.emplace_back([&] {
+      session.compile_index(
+          options.checked ? source_texts(sources, jobs, session.directory()) : std::vector<SourceText>(),
+          sources.size(), index);
+    });
+  }
+  in_parallel(tasks.size(), options.jobs, [&](size_t n) { tasks[n](); });
+  jobs.push_back(std::move(index));
+  if (session.lanes()) jobs.push_back(std::move(support));
+
+  result.ok = translated;
   std::vector<std::string> objects;
   for (Job& job : jobs) {
     result.log += job.log;
@@ -275,11 +382,9 @@ Result compile(const Options& options, const std::vector<Source>& sources) {
 
   // Beside its final place, so that the rename cannot cross file systems.
   const std::string partial = options.output + ".partial" + std::to_string(getpid());
-  Job index;
-  result.ok = session.compile_index(sources.size(), index);
-  objects.push_back(index.object);
-  result.ok = result.ok && session.link(objects, partial, index);
-  result.log += index.log;
+  Job link;
+  result.ok = session.link(objects, partial, link);
+  result.log += link.log;
   std::error_code failed;
   if (result.ok) {
     std::filesystem::rename(partial, options.output, failed);

@@ -18,7 +18,8 @@ struct Source {
 struct Options {
   std::vector<std::string> compiler;  // the command, e.g. {"python3", "-m", "ziglang", "c++"}
   std::string isa;                    // "x86-64-v4", ...; empty: the host's
-  std::string width = "any";          // SIMD width the kernels are for; "any": they do not care
+  std::string width = "any";          // SIMD width the kernels are for: "32", or "any" where they do not care
+  bool checked = false;               // every access is reported to the runtime; at width 32
   bool fast_math = true;
   int language_version = 320;  // __METAL_VERSION__: 320 is Metal 3.2
   std::vector<std::string> include_directories;

@@ -4,8 +4,19 @@
 
 #include "softmetal/runtime/kernel_abi.h"
 
+#if SOFTMETAL_WIDTH > 1
+#include "softmetal_thread.h"
+#endif
+
 #ifndef SOFTMETAL_INLINE
 #define SOFTMETAL_INLINE inline __attribute__((always_inline))
+#endif
+
+// Marks code that looks at the runtime's memory, of which the checker knows nothing.
+#if defined(__clang__)
+#define SOFTMETAL_UNCHECKED __attribute__((no_sanitize("thread", "coverage")))
+#else
+#define SOFTMETAL_UNCHECKED __attribute__((no_sanitize("thread"), no_sanitize_coverage))
 #endif
 
 namespace softmetal::entry {
@@ -396,6 +407,15 @@ SOFTMETAL_TYPES(ulong, 85)
 SOFTMETAL_TYPES(bfloat, 121)
 #undef SOFTMETAL_TYPES
 #undef SOFTMETAL_TYPE
+// Stored as what they hold.
+template <class T>
+struct TypeInfo<metal::atomic<T>, false> : TypeInfo<T> {
+  static constexpr const char* name = nullptr;
+};
+template <class T, int N>
+struct TypeInfo<metal::packed_vec<T, N>, false> : TypeInfo<metal::vec<T, N>> {
+  static constexpr const char* name = nullptr;
+};
 
 template <class T>
 constexpr SoftmetalArgument describe(const char* name, const char* written, uint32_t index,
@@ -421,14 +441,110 @@ constexpr SoftmetalFunctionConstant describe_constant(const char* name, uint32_t
   return {name, index, TypeInfo<Bare<T>>::code, offset, sizeof(T), required};
 }
 
-// Bytes of the threadgroup variables in a kernel's body. Their sizes may depend on anything in it, so each
-// notes itself: instantiating the kernel instantiates the note, which adds to the sum when the library is
-// loaded.
-template <auto Kernel>
-inline uint32_t static_threadgroup_bytes = 0;
-template <auto Kernel, unsigned Slot, size_t Bytes>
-struct ThreadgroupVariable {
-  static inline const bool noted = (static_threadgroup_bytes<Kernel> += (Bytes + 15) / 16 * 16, true);
+// The threadgroup variables in a kernel's body. Their sizes may depend on anything in it, so each notes
+// itself: instantiating the kernel instantiates the note, which takes its place when the library is loaded.
+struct ThreadgroupVariables {
+  uint32_t bytes = 0;  // of all of them
+  uint32_t end = 0;    // with what keeps them apart
+  const SoftmetalVariable* first = nullptr;
 };
+template <auto Kernel>
+inline ThreadgroupVariables threadgroup_variables;
+
+template <class T>
+struct remove_extents {
+  using type = T;
+};
+template <class T, size_t N>
+struct remove_extents<T[N]> : remove_extents<T> {};
+
+SOFTMETAL_INLINE bool note(SoftmetalVariable& variable, uint32_t alignment, ThreadgroupVariables& all) {
+#if SOFTMETAL_CHECKED
+  constexpr uint32_t apart = SOFTMETAL_RED_ZONE;
+#else
+  constexpr uint32_t apart = 0;
+#endif
+  const uint32_t mask = (alignment > 16 ? alignment : 16) - 1;
+  variable.offset = (all.end + apart + mask) & ~mask;
+  variable.next = all.first;
+  all.first = &variable;
+  all.end = (variable.offset + variable.bytes + 15) / 16 * 16;
+  all.bytes = ((all.bytes + mask) & ~mask) + (variable.bytes + 15) / 16 * 16;
+  return true;
+}
+
+// `Tag` has the variable's name and the alignment that the source asks for.
+template <auto Kernel, class Tag, class T>
+struct ThreadgroupVariable {
+  using Element = typename remove_extents<T>::type;
+  static inline SoftmetalVariable variable = {
+      Tag::name(), 0, sizeof(T), sizeof(Element), TypeInfo<typename remove_const<Element>::type>::code,
+      nullptr};
+  static constexpr uint32_t alignment = alignof(T) > alignof(Tag) ? alignof(T) : alignof(Tag);
+  static inline const bool noted = note(variable, alignment, threadgroup_variables<Kernel>);
+};
+
+#if SOFTMETAL_WIDTH > 1
+template <auto Kernel, class Tag, class T>
+SOFTMETAL_INLINE T& threadgroup_variable() {
+  (void)&ThreadgroupVariable<Kernel, Tag, T>::noted;
+  return *reinterpret_cast<T*>(current_thread().variables +
+                               ThreadgroupVariable<Kernel, Tag, T>::variable.offset);
+}
+
+// One of many threads, which all run by themselves.
+struct LaneThread {
+  const SoftmetalThread* self;
+  SOFTMETAL_INLINE Triple thread_position_in_grid() const {
+    const uint32_t (&n)[3] = self->launch->threads_per_threadgroup;
+    const uint32_t (&group)[3] = self->threadgroup_position_in_grid;
+    const uint32_t (&thread)[3] = self->thread_position_in_threadgroup;
+    return {group[0] * n[0] + thread[0], group[1] * n[1] + thread[1], group[2] * n[2] + thread[2]};
+  }
+  SOFTMETAL_INLINE Triple threadgroup_position_in_grid() const {
+    return triple(self->threadgroup_position_in_grid);
+  }
+  SOFTMETAL_INLINE Triple threads_per_grid() const { return triple(self->launch->threads_per_grid); }
+  SOFTMETAL_INLINE Triple threadgroups_per_grid() const {
+    return triple(self->launch->threadgroups_per_grid);
+  }
+  SOFTMETAL_INLINE Triple grid_origin() const { return {0, 0, 0}; }
+  SOFTMETAL_INLINE Triple grid_size() const { return threads_per_grid(); }
+  SOFTMETAL_INLINE Triple thread_position_in_threadgroup() const {
+    return triple(self->thread_position_in_threadgroup);
+  }
+  SOFTMETAL_INLINE Triple threads_per_threadgroup() const { return triple(self->threads_per_threadgroup); }
+  SOFTMETAL_INLINE Triple dispatch_threads_per_threadgroup() const {
+    return triple(self->launch->threads_per_threadgroup);
+  }
+  SOFTMETAL_INLINE uint32_t thread_index_in_threadgroup() const { return self->thread_index_in_threadgroup; }
+  SOFTMETAL_INLINE uint32_t thread_index_in_simdgroup() const { return self->thread_index_in_simdgroup; }
+  SOFTMETAL_INLINE uint32_t simdgroup_index_in_threadgroup() const {
+    return self->simdgroup_index_in_threadgroup;
+  }
+  SOFTMETAL_INLINE uint32_t threads_per_simdgroup() const { return SOFTMETAL_LANES; }
+  SOFTMETAL_INLINE uint32_t simdgroups_per_threadgroup() const { return self->simdgroups_per_threadgroup; }
+  SOFTMETAL_INLINE uint32_t dispatch_simdgroups_per_threadgroup() const {
+    return (threads(self->launch->threads_per_threadgroup) + SOFTMETAL_LANES - 1) / SOFTMETAL_LANES;
+  }
+  SOFTMETAL_INLINE uint32_t thread_execution_width() const { return SOFTMETAL_LANES; }
+  SOFTMETAL_INLINE uint32_t thread_index_in_quadgroup() const {
+    return self->thread_index_in_threadgroup % kQuad;
+  }
+  SOFTMETAL_INLINE uint32_t quadgroup_index_in_threadgroup() const {
+    return self->thread_index_in_threadgroup / kQuad;
+  }
+  SOFTMETAL_INLINE uint32_t quadgroups_per_threadgroup() const {
+    return (threads(self->threads_per_threadgroup) + kQuad - 1) / kQuad;
+  }
+  SOFTMETAL_INLINE uint32_t dispatch_quadgroups_per_threadgroup() const {
+    return (threads(self->launch->threads_per_threadgroup) + kQuad - 1) / kQuad;
+  }
+
+ private:
+  static constexpr uint32_t kQuad = 4;
+  static SOFTMETAL_INLINE uint32_t threads(const uint32_t (&size)[3]) { return size[0] * size[1] * size[2]; }
+};
+#endif
 
 }  // namespace softmetal::entry

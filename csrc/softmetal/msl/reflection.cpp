@@ -28,8 +28,14 @@ std::string reflection_json(const std::vector<KernelReflection>& kernels) {
     out += kernel_separator + std::string("  {\"name\": ") + json(k.name) +
            ", \"function\": " + json(k.function) + ", \"mode\": " + json(k.mode) +
            ", \"max_threads_per_threadgroup\": " + json(k.max_threads_per_threadgroup) +
-           ", \"uses_threadgroup\": " + (k.uses_threadgroup ? "true" : "false") +
-           ", \"file\": " + json(k.file) + ", \"line\": " + std::to_string(k.line) + ",\n   \"arguments\": [";
+           ", \"uses_threadgroup\": " + (k.uses_threadgroup ? "true" : "false") + ", \"builtins\": [";
+    const char* comma = "";
+    for (const std::string& builtin : k.builtins) {
+      out += comma + json(builtin);
+      comma = ", ";
+    }
+    out +=
+        "], \"file\": " + json(k.file) + ", \"line\": " + std::to_string(k.line) + ",\n   \"arguments\": [";
     const char* separator = "\n";
     for (const ArgumentReflection& a : k.arguments) {
       out += separator + std::string("     {\"name\": ") + json(a.name) + ", \"kind\": " + json(a.kind) +

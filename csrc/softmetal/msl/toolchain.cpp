@@ -166,21 +166,34 @@ std::vector<std::string> target_flags(const Toolchain& toolchain, const std::str
 std::vector<std::string> preprocess_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
   append(command,
-         {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1", "-D__SOFTMETAL__=1",
+         {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1",
           // The macros of <metal_stdlib> that stand for specifiers: they must be gone before translation.
           "-DMETAL_FUNC=inline __attribute__((always_inline))"});
   return command;
 }
 
-std::vector<std::string> compile_command(const Toolchain& toolchain, const CompileFlags& flags) {
+std::vector<std::string> plain_compile_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
-  const bool gcc = toolchain.flavour == Flavour::Gcc;
-  const bool x86 = flags.isa != "aarch64";
-  append(command, {"-c", "-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
+  append(command, {"-c", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
                    "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-stack-protector",
-                   "-fno-asynchronous-unwind-tables", "-fsigned-char", "-g0", "-w",
+                   "-fno-asynchronous-unwind-tables", "-fsigned-char", "-w",
                    // Kernels reinterpret buffers as a matter of course.
                    "-fno-strict-aliasing"});
+  // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
+  if (toolchain.flavour == Flavour::Gcc)
+    append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
+                     "-ftrack-macro-expansion=0", "-fmax-errors=20"});
+  else
+    append(command,
+           {"-fno-color-diagnostics", "-fno-caret-diagnostics", "-fno-show-column", "-ferror-limit=20"});
+  if (toolchain.flavour == Flavour::Zig) command.push_back("-fno-sanitize=undefined");
+  return command;
+}
+
+std::vector<std::string> compile_command(const Toolchain& toolchain, const CompileFlags& flags) {
+  std::vector<std::string> command = plain_compile_command(toolchain);
+  const bool gcc = toolchain.flavour == Flavour::Gcc;
+  const bool x86 = flags.isa != "aarch64";
   if (flags.fast_math) {
     append(command, {"-ffast-math", "-fno-finite-math-only", "-fno-math-errno"});
     // No reciprocal estimates: they cost accuracy, and differ between processors.
@@ -195,22 +208,25 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
                      "--param=large-function-growth=100000", "--param=inline-unit-growth=100000"});
   else
     append(command, {"-mllvm", "-inline-threshold=20000"});
-  // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
+  if (!flags.checked) {
+    append(command, {"-O3", "-g0"});
+    return command;
+  }
+  // Vectors hide accesses from the sanitizer's pass. Its calls at the ends of functions are of no use.
+  append(command, {"-O2", "-g", "-gdwarf-4", "-fsanitize=thread", "-fsanitize-coverage=trace-pc"});
   if (gcc)
-    append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
-                     "-ftrack-macro-expansion=0", "-fmax-errors=20"});
+    append(command, {"-fno-tree-vectorize", "--param=tsan-instrument-func-entry-exit=0"});
   else
-    append(command,
-           {"-fno-color-diagnostics", "-fno-caret-diagnostics", "-fno-show-column", "-ferror-limit=20"});
-  if (toolchain.flavour == Flavour::Zig) command.push_back("-fno-sanitize=undefined");
+    append(command, {"-fno-vectorize", "-fno-slp-vectorize", "-mllvm", "-tsan-instrument-func-entry-exit=0"});
   return command;
 }
 
-std::vector<std::string> link_command(const Toolchain& toolchain) {
+std::vector<std::string> link_command(const Toolchain& toolchain, bool keep_lines) {
   std::vector<std::string> command = toolchain.command;
   // Neither start-up files nor libraries: what a shader needs of the C library is checked afterwards and
   // is in every process. Never -ffast-math here: it would set flush-to-zero for the whole process.
-  append(command, {"-shared", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id=none", "-s"});
+  append(command, {"-shared", "-nostdlib", "-Wl,--gc-sections", "-Wl,--build-id=none"});
+  if (!keep_lines) command.push_back("-s");
   if (toolchain.flavour == Flavour::Gcc) command.push_back("-Wl,-z,noexecstack");
   return command;
 }

@@ -31,13 +31,16 @@ std::string host_isa();
 struct CompileFlags {
   std::string isa;
   bool fast_math = true;
+  bool checked = false;  // every access and edge calls the support unit, and lines can be found
 };
 
 // Flags that select the target, for compiling and linking. `error` says why there are none.
 std::vector<std::string> target_flags(const Toolchain& toolchain, const std::string& isa, std::string& error);
 std::vector<std::string> preprocess_command(const Toolchain& toolchain);
 std::vector<std::string> compile_command(const Toolchain& toolchain, const CompileFlags& flags);
-std::vector<std::string> link_command(const Toolchain& toolchain);
+// For code that is not the user's.
+std::vector<std::string> plain_compile_command(const Toolchain& toolchain);
+std::vector<std::string> link_command(const Toolchain& toolchain, bool keep_lines);
 
 // What the compiler must find in its environment: plain messages, and caches inside `directory`.
 std::vector<std::string> tool_environment(const std::string& directory);

@@ -21,6 +21,10 @@ bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
 }
 
+bool ends_with(std::string_view text, std::string_view suffix) {
+  return text.size() >= suffix.size() && text.substr(text.size() - suffix.size()) == suffix;
+}
+
 // One argument of a kernel, checked.
 struct Argument {
   enum Kind { Buffer, Threadgroup, Builtin } kind = Buffer;
@@ -33,7 +37,9 @@ struct Argument {
   size_t active = kNone;  // into Syntax::constants
 };
 
-enum class Mode { SingleThread, Grid, Threads };
+// How a kernel's threads run: the only one of its threadgroup, one by one in loops over the grid or over
+// threadgroups, or each by itself among 32 lanes.
+enum class Mode { SingleThread, Grid, Threads, Lanes };
 
 struct Kernel {
   const Entity* entity = nullptr;
@@ -74,6 +80,7 @@ class Translator {
     });
     if (!result.ok()) return result;
     for (const Entry& e : entries_) result.kernels.push_back(reflect(e));
+    result.files = s_.stream->files;
     result.cpp = emit();
     return result;
   }
@@ -104,6 +111,10 @@ class Translator {
         const std::string_view name = token(i).text;
         if (starts_with(name, "simd_") || starts_with(name, "simdgroup") || starts_with(name, "quad_") ||
             starts_with(name, "quadgroup") || name == "threadgroup_barrier")
+          meets_[n] = true;
+        // What waits for an atomic has to make way for the other threads.
+        if (options_.width > 1 && starts_with(name, "atomic_") &&
+            (ends_with(name, "_explicit") || name == "atomic_thread_fence"))
           meets_[n] = true;
         // An overload set is one name: what it holds is walked once per declaration that names it.
         if (const auto it = by_name_.find(name); it != by_name_.end()) reaches_[n].push_back(&it->second);
@@ -154,13 +165,16 @@ class Translator {
     const std::vector<bool> reached = reached_from(static_cast<size_t>(&e - s_.entities.data()));
     for (size_t n = 0; n < reached.size(); ++n) k.meets = k.meets || (reached[n] && meets_[n]);
     for (size_t i = e.body->begin; i < e.body->end; ++i)
-      if (is(i, "threadgroup") && !threadgroup_variables(i).empty()) k.meets = true;
+      if (is(i, "threadgroup") && !threadgroup_variables(i).names.empty()) k.meets = true;
     bool in_group = false;
     for (const Argument& a : k.arguments) {
       k.meets = k.meets || a.kind == Argument::Threadgroup || (a.builtin && a.builtin->in_simdgroup);
       in_group = in_group || (a.builtin && a.builtin->in_group);
     }
-    k.mode = k.meets ? Mode::SingleThread : in_group ? Mode::Threads : Mode::Grid;
+    if (options_.checked || (k.meets && options_.width > 1))
+      k.mode = Mode::Lanes;
+    else
+      k.mode = k.meets ? Mode::SingleThread : in_group ? Mode::Threads : Mode::Grid;
     for (size_t c = 0; c < s_.constants.size(); ++c)
       if (reached[s_.constants[c].entity]) (s_.constants[c].derived ? k.derived : k.constants).push_back(c);
     for (Argument& a : k.arguments)
@@ -222,7 +236,9 @@ class Translator {
       if (after < p.range.end && is(after, "[") && s_.attribute_groups.count(after) == 0)
         s_.error(at, what + " is an array of buffers, which is not supported: give each buffer an argument");
       // Threadgroup arguments never overlap anything else, and knowing it lets loops over them vectorise.
-      if (a.kind == Argument::Threadgroup && p.pointer && p.name_at != kNone && is(p.name_at - 1, "*"))
+      // Other threads write to them, though.
+      if (options_.width == 1 && a.kind == Argument::Threadgroup && p.pointer && p.name_at != kNone &&
+          is(p.name_at - 1, "*"))
         insert_before(p.name_at, "__restrict ");
       if (index) {
         a.index = s_.text(index->arguments);
@@ -555,35 +571,61 @@ class Translator {
     return operators.count(token(i).text) || (is(i, ">") && is(i + 1, ">=") && !token(i + 1).space_before);
   }
 
-  // The names declared by `threadgroup T a[n], b;` at i; none where the word qualifies a pointer or
-  // reference.
-  std::vector<size_t> threadgroup_variables(size_t i) const {
-    std::vector<size_t> names;
+  // `threadgroup T a[n], b;`
+  struct ThreadgroupVariables {
+    Range range;                // without the ';'
+    std::vector<size_t> names;  // none where the word at i qualifies a pointer or reference
+    std::vector<Range> alignments;
+    bool initialized = false;
+  };
+
+  // What the declaration with the word `threadgroup` at i declares, which may follow the type.
+  ThreadgroupVariables threadgroup_variables(size_t i) const {
+    ThreadgroupVariables result;
+    size_t start = i;
+    while (start > 0 && i - start < kLongDeclaration) {
+      const Token& t = token(start - 1);
+      if (t.kind == TokenKind::Pragma || t.is(";") || t.is("{") || t.is("}") || t.is(":")) break;
+      if (t.is("(") || t.is("[")) return {};
+      start = t.is(")") || t.is("]") ? s_.match[start - 1] : start - 1;
+    }
     size_t words = 0, last = kNone;
-    for (size_t j = i + 1; j < std::min(s_.size(), i + kLongDeclaration); ++j) {
+    bool passed = false;
+    for (size_t j = start; j < std::min(s_.size(), i + kLongDeclaration); ++j) {
       const Token& t = token(j);
+      passed = passed || j == i;
       if (s_.attribute_groups.count(j)) {
         j = s_.attribute_groups.at(j).range.end - 1;
+      } else if (t.is("alignas") || t.is("__attribute__")) {
+        if (!is(j + 1, "(")) return {};
+        if (t.is("alignas")) result.alignments.push_back({j, s_.match[j + 1] + 1});
+        j = s_.match[j + 1];
       } else if (t.identifier()) {
-        if (t.is("alignas") || t.is("__attribute__")) {
-          if (!is(j + 1, "(")) return {};
-          j = s_.match[j + 1];
-          continue;
+        if (t.is("struct") || t.is("union")) {
+          // The type may be defined on the spot.
+          size_t body = j + 1;
+          while (token(std::min(body, s_.size() - 1)).identifier()) ++body;
+          if (is(body, "{")) {
+            ++words;
+            j = s_.match[body];
+            continue;
+          }
         }
         ++words;
         last = j;
-      } else if (t.is("<") && last == j - 1 && names.empty()) {
+      } else if (t.is("<") && last == j - 1 && result.names.empty()) {
         const size_t close = s_.angle(j, s_.size());
-        if (close == kNone) return {};
+        if (close == kNone || (i > j && i < close)) return {};
         j = close;
-      } else if (t.is("[") || t.is("{")) {
+      } else if (t.is("[")) {
         j = s_.match[j];
-      } else if (t.is(";") || t.is(",") || t.is("=")) {
-        if (last == kNone || words < 2) return {};
-        names.push_back(last);
-        if (t.is(";")) return names;
-        if (t.is("=")) return names;  // Metal does not initialise threadgroup memory: the compiler says so
-      } else if (!t.is("::")) {
+      } else if (passed && (t.is(";") || t.is(",") || t.is("=") || t.is("{"))) {
+        if (last == kNone || last <= i || words < 3) return {};
+        result.names.push_back(last);
+        result.range = {start, j};
+        result.initialized = t.is("=") || t.is("{");
+        if (!t.is(",")) return result;
+      } else if (!t.is("::") && (passed || !(t.is("*") || t.is("&")))) {
         return {};
       }
     }
@@ -601,33 +643,49 @@ class Translator {
   void rewrite_threadgroup(size_t i) {
     replace(i, "");
     if (i > 0 && is(i - 1, "[") && s_.attribute_groups.count(i - 2)) return;  // [[threadgroup(n)]]
-    const std::vector<size_t> names = threadgroup_variables(i);
-    if (names.empty()) return;
+    const ThreadgroupVariables variables = threadgroup_variables(i);
+    if (variables.names.empty()) return;
     const Entity* e = enclosing(i);
     if (!e || !e->body || !e->body->contains(i)) return;
+    const std::string first(token(variables.names[0]).text);
     if (e->kind == EntityKind::Type)
       return s_.error(i, "a member cannot be in the threadgroup address space");
     if (e->kind != EntityKind::Function || !e->kernel)
-      return s_.error(i, "'" + std::string(token(names[0]).text) +
-                             "': a threadgroup variable can be declared only in a kernel");
-    size_t end = names.back();
-    while (end < s_.size() && !is(end, ";"))
-      end = s_.match[end] != kNone && s_.match[end] > end ? s_.match[end] + 1 : end + 1;
-    for (size_t name : names)
-      if (is(name + 1, "="))
-        return s_.error(name,
-                        "threadgroup variable '" + std::string(token(name).text) + "' cannot be initialised");
-    // With one thread in a threadgroup its memory is the thread's own.
-    replace(i, "__attribute__((aligned(64)))");
+      return s_.error(i, "'" + first + "': a threadgroup variable can be declared only in a kernel");
+    if (variables.initialized)
+      return s_.error(variables.names.back(), "threadgroup variable '" +
+                                                  std::string(token(variables.names.back()).text) +
+                                                  "' cannot be initialised");
     const std::string self = instance_of(*e);
     if (self.empty())
       return s_.error(e->name_at,
                       "kernel '" + e->name +
                           "' has threadgroup variables, so each of its template parameters needs a name");
-    for (size_t name : names)
-      insert_after(end, " (void)&::softmetal::entry::ThreadgroupVariable<&" + self + ", " +
-                            std::to_string(slots_++) + ", sizeof(" + std::string(token(name).text) +
-                            ")>::noted;");
+    std::string alignment;
+    for (Range r : variables.alignments) {
+      alignment += s_.text(r) + " ";
+      remove(r);
+    }
+    for (size_t j = variables.range.begin; j < variables.names[0]; ++j)
+      if (is(j, "static")) replace(j, "");
+    // With one thread in a threadgroup its memory is the thread's own. Else the variables are references, and
+    // the declaration gives their types.
+    const bool own = options_.width == 1;
+    insert_before(variables.range.begin,
+                  own ? alignment + "__attribute__((aligned(64))) " : std::string("typedef "));
+    for (size_t name : variables.names) {
+      const std::string text(token(name).text), number = std::to_string(slots_++);
+      const std::string tag = "sm_variable_" + number, type = "sm_type_" + number;
+      if (!own) replace(name, type);
+      insert_after(variables.range.end, " struct " + alignment + tag +
+                                            " { static constexpr const char* name() { return " + quote(text) +
+                                            "; } };");
+      insert_after(variables.range.end, own ? " (void)&::softmetal::entry::ThreadgroupVariable<&" + self +
+                                                  ", " + tag + ", decltype(" + text + ")>::noted;"
+                                            : " " + type + "& " + text +
+                                                  " = ::softmetal::entry::threadgroup_variable<&" + self +
+                                                  ", " + tag + ", " + type + ">();");
+    }
   }
 
   // The kernel in its own body: `fn<T, N>`, or empty where a template parameter has no name.
@@ -677,8 +735,10 @@ class Translator {
 
   void rewrite_kernel(const Entity& e) {
     for (size_t i = e.specifiers; i < e.name_at; ++i)
-      if (is(i, "kernel") || is(i, "inline") || is(i, "extern")) replace(i, "");
-    insert_before(e.specifiers, "inline __attribute__((always_inline)) ");
+      if (is(i, "kernel") || is(i, "inline") || is(i, "extern") || is(i, "static")) replace(i, "");
+    // What is checked must not become part of its caller, which is not.
+    insert_before(e.specifiers, options_.checked ? "static __attribute__((noinline)) "
+                                                 : "inline __attribute__((always_inline)) ");
   }
 
   void rewrite_constant(const FunctionConstant& c) {
@@ -686,8 +746,7 @@ class Translator {
     if (!s_.diagnostics.empty()) return;
     for (size_t i = e.specifiers; i < e.name_at; ++i)
       if (is(i, "constant") || is(i, "const") || is(i, "constexpr") || is(i, "static")) replace(i, "");
-    // One value per OS thread: each run of a kernel sets what its pipeline was specialised with.
-    insert_before(e.specifiers, "static thread_local ");
+    insert_before(e.specifiers, constant_storage());
     const size_t end = e.range.end - 1;
     if (c.derived) {
       derived_[end] = " static inline void softmetal_update_" + c.name + "() { " + c.name + " = decltype(" +
@@ -696,9 +755,13 @@ class Translator {
       const size_t equals = c.initializer.begin - 1;
       if (is(equals, "=")) replace(equals, "");
     } else {
-      insert_after(end, " static thread_local bool softmetal_defined_" + c.name + ";");
+      insert_after(end, " " + constant_storage() + "bool softmetal_defined_" + c.name + ";");
     }
   }
+
+  // One value per OS thread: each run of a kernel sets what its pipeline was specialised with. Checked
+  // kernels run on one at a time, and what they read has to lie in the library.
+  std::string constant_storage() const { return options_.checked ? "static " : "static thread_local "; }
 
   // --- emission
 
@@ -867,7 +930,7 @@ class Translator {
       text += "using sm_signature = ::softmetal::entry::signature<decltype(&" + function +
               ")>; static constexpr decltype(&" + function + ") sm_kernel = &" + function + "; ";
     }
-    text += tables(e, k) + "\n" + mark + run_function(e, k, function) + "\n};\n";
+    text += tables(e, k) + "\n" + mark + prepare_function(k) + run_function(e, k, function) + "\n};\n";
     return text;
   }
 
@@ -890,7 +953,7 @@ class Translator {
                                  : "::softmetal::entry::constant_offset<" + types + ">(" +
                                        std::to_string(k.constants.size()) + ")") +
             "; ";
-    std::string arguments;
+    std::string arguments, builtins;
     std::string expressions[2];
     bool check[2] = {};
     for (size_t i = 0; i < k.arguments.size(); ++i) {
@@ -898,6 +961,7 @@ class Translator {
       const std::string type = "sm_signature::at<" + std::to_string(i) + ">";
       const std::string mark = "\n" + line_marker(token(a.parameter.type.begin));
       if (a.kind == Argument::Builtin) {
+        builtins += quote(a.builtin->name) + ", ";
         text += mark + "static_assert(::softmetal::entry::" +
                 (a.builtin->position ? "is_position_type<" : "is_index_type<") + type + ">, " +
                 quote("argument '" + a.name + "' of kernel '" + e.name + "' with [[" +
@@ -919,6 +983,7 @@ class Translator {
                                             : "BUFFER, ::SOFTMETAL_SPACE_DEVICE") +
                    ", " + (active == kNone ? "-1" : std::to_string(active)) + "), ";
     }
+    if (!builtins.empty()) text += "static constexpr const char* sm_builtins[] = {" + builtins + "}; ";
     if (!arguments.empty())
       text += "static constexpr ::SoftmetalArgument sm_arguments[] = {" + arguments + "}; ";
     for (int kind = 0; kind < 2; ++kind)
@@ -932,13 +997,13 @@ class Translator {
     return text;
   }
 
-  std::string run_function(const Entry& e, const Kernel& k, const std::string& function) const {
-    const std::string mark = line_marker(token(e.name_at));
-    // A kernel is inlined by its own attribute; a pointer to it serves where its name alone is ambiguous.
-    const std::string called = e.instantiation && !e.instantiation->has_arguments ? "sm_kernel" : function;
+  static bool has_constants(const Kernel& k) { return !k.constants.empty() || !k.derived.empty(); }
+
+  // Gives the function constants their values.
+  std::string prepare_function(const Kernel& k) const {
+    if (!has_constants(k)) return "";
     std::string text =
-        "static void sm_run(const ::SoftmetalLaunch* sm_launch, char* sm_memory, ::uint64_t sm_begin, "
-        "::uint64_t sm_end) { (void)sm_memory; ";
+        "SOFTMETAL_UNCHECKED static void sm_prepare(const ::SoftmetalLaunch* sm_launch) { (void)sm_launch; ";
     for (size_t i = 0; i < k.constants.size(); ++i) {
       const FunctionConstant& c = s_.constants[k.constants[i]];
       text += qualified(c) + " = ::softmetal::entry::constant_value<decltype(" + qualified(c) +
@@ -947,6 +1012,23 @@ class Translator {
               " & 1; ";
     }
     for (size_t d : k.derived) text += qualified(s_.constants[d], "softmetal_update_") + "(); ";
+    return text + "} ";
+  }
+
+  std::string run_function(const Entry& e, const Kernel& k, const std::string& function) const {
+    const std::string mark = line_marker(token(e.name_at));
+    // A kernel is inlined by its own attribute; a pointer to it serves where its name alone is ambiguous.
+    const std::string called = e.instantiation && !e.instantiation->has_arguments ? "sm_kernel" : function;
+    const bool lanes = k.mode == Mode::Lanes;
+    std::string text =
+        lanes
+            ? "SOFTMETAL_UNCHECKED static void sm_thread(const ::SoftmetalThread* sm_self) { const "
+              "::softmetal::entry::LaneThread sm_t{sm_self}; "
+              "const ::SoftmetalLaunch* sm_launch = sm_self->launch; (void)sm_launch; char* sm_memory = "
+              "sm_self->arguments; (void)sm_memory; "
+            : "static void sm_run(const ::SoftmetalLaunch* sm_launch, char* sm_memory, ::uint64_t sm_begin, "
+              "::uint64_t sm_end) { (void)sm_memory; ";
+    if (!lanes && has_constants(k)) text += "sm_prepare(sm_launch); ";
     std::string call = called + "(";
     for (size_t i = 0; i < k.arguments.size(); ++i) {
       const Argument& a = k.arguments[i];
@@ -967,6 +1049,9 @@ class Translator {
     }
     call += ");";
     switch (k.mode) {
+      case Mode::Lanes:
+        text += call;
+        break;
       case Mode::SingleThread:
         text +=
             "for (::softmetal::entry::Threadgroups sm_g(sm_launch, sm_begin, sm_end); sm_g.more(); "
@@ -1033,21 +1118,27 @@ class Translator {
       const Kernel& k = kernels_[e.kernel];
       const Token& t = token(k.entity->name_at);
       const std::string type = e.scope + "::" + entry_type(n);
-      const bool buffers = std::any_of(k.arguments.begin(), k.arguments.end(),
-                                       [](const Argument& a) { return a.kind != Argument::Builtin; });
+      const auto builtins = std::count_if(k.arguments.begin(), k.arguments.end(),
+                                          [](const Argument& a) { return a.kind == Argument::Builtin; });
+      const bool buffers = static_cast<size_t>(builtins) < k.arguments.size();
       const auto count = [&](bool any, const std::string& table) {
         return any ? type + "::" + table + ", sizeof(" + type + "::" + table + ") / sizeof(" + type +
                          "::" + table + "[0])"
                    : std::string("nullptr, 0");
       };
-      rows += "  {" + quote(e.name) + ", " + type + "::sm_run, " +
-              (k.mode == Mode::Grid ? "SOFTMETAL_MODE_THREADS" : "SOFTMETAL_MODE_THREADGROUPS") + ", 1, " +
-              max_threads(k) + ", 0, " + count(buffers, "sm_arguments") + ", " +
-              count(!k.constants.empty(), "sm_constants") + ", " + type + "::sm_constants_bytes, " +
-              quote(s_.stream->files[t.file]) + ", " + std::to_string(t.line) + "},\n";
-      sums += "  softmetal_kernels[" + std::to_string(n) +
-              "].static_threadgroup_bytes = softmetal::entry::static_threadgroup_bytes<" + type +
-              "::sm_kernel>;\n";
+      const bool lanes = k.mode == Mode::Lanes;
+      rows += "  {" + quote(e.name) + ", " + (lanes ? std::string("nullptr") : type + "::sm_run") + ", " +
+              (k.mode == Mode::Grid ? "SOFTMETAL_MODE_THREADS" : "SOFTMETAL_MODE_THREADGROUPS") + ", " +
+              std::to_string(options_.width) + ", " + max_threads(k) + ", 0, " +
+              count(buffers, "sm_arguments") + ", " + count(!k.constants.empty(), "sm_constants") + ", " +
+              type + "::sm_constants_bytes, " + quote(s_.stream->files[t.file]) + ", " +
+              std::to_string(t.line) + ", " + (lanes ? type + "::sm_thread" : "nullptr") + ", " +
+              (has_constants(k) ? type + "::sm_prepare" : "nullptr") + ", nullptr, " +
+              count(builtins > 0, "sm_builtins") + "},\n";
+      const std::string kernel = "softmetal_kernels[" + std::to_string(n) + "].";
+      const std::string variables = "softmetal::entry::threadgroup_variables<" + type + "::sm_kernel>";
+      sums += "  " + kernel + "static_threadgroup_bytes = " + variables + ".bytes;\n";
+      if (lanes) sums += "  " + kernel + "variables = " + variables + ".first;\n";
     }
     const std::string table = entries_.empty() ? "nullptr" : "softmetal_kernels";
     return (entries_.empty() ? "" : "static SoftmetalKernel softmetal_kernels[] = {\n" + rows + "};\n") +
@@ -1068,7 +1159,10 @@ class Translator {
     r.file = s_.stream->files[t.file];
     r.line = t.line;
     for (const Argument& a : k.arguments) {
-      if (a.kind == Argument::Builtin) continue;
+      if (a.kind == Argument::Builtin) {
+        r.builtins.emplace_back(a.builtin->name);
+        continue;
+      }
       bool read = a.space == "constant";
       for (size_t i = a.parameter.type.begin; i < a.parameter.type.end && !is(i, "*") && !is(i, "&"); ++i)
         read = read || is(i, "const");

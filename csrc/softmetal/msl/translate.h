@@ -34,8 +34,9 @@ struct KernelReflection {
   std::string name;                         // host name
   std::string function;                     // as written: "scale", "blur<float, 4>"
   std::string mode;                         // "threadgroups" or "threads"
-  std::string max_threads_per_threadgroup;  // 1 where lanes of a threadgroup would have to meet
-  bool uses_threadgroup = false;  // barriers, SIMD-group functions or threadgroup memory are in reach
+  std::string max_threads_per_threadgroup;  // at width 1, 1 where threads of a threadgroup would have to meet
+  bool uses_threadgroup = false;      // barriers, SIMD-group functions or threadgroup memory are in reach
+  std::vector<std::string> builtins;  // attributes of its other arguments
   std::string file;
   uint32_t line = 0;
   std::vector<ArgumentReflection> arguments;
@@ -45,6 +46,7 @@ struct KernelReflection {
 struct Translation {
   std::string cpp;  // empty when there is an error
   std::vector<KernelReflection> kernels;
+  std::vector<std::string> files;  // those that the text comes from
   std::vector<Diagnostic> diagnostics;
 
   bool ok() const;
@@ -55,6 +57,9 @@ struct TranslateOptions {
   // Suffix of the accessor `softmetal_unit_<name>` through which the library's index finds the file's
   // kernels.
   std::string unit_name = "0";
+  // Lanes of a SIMD-group: 1, where a threadgroup whose threads meet has one thread, or 32.
+  uint32_t width = 1;
+  bool checked = false;  // every access is reported: all kernels run thread by thread
 };
 
 // Never fails otherwise than by diagnostics, whatever the input.

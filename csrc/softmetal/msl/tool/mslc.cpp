@@ -17,7 +17,8 @@ constexpr const char* kUsage =
     "clang++)\n"
     "  --isa NAME          x86-64-v3, x86-64-v4, x86-64-v4-bf16 or aarch64 (default: what this processor "
     "has)\n"
-    "  --width any         the kernels work at any SIMD width\n"
+    "  --width any|32      lanes of a SIMD-group; any: the kernels do not depend on it (default)\n"
+    "  --checked           report every access to the runtime; at width 32\n"
     "  --fast-math on|off  relaxed floating-point arithmetic (default: on)\n"
     "  -I DIR, -D NAME=V   passed to the preprocessor\n"
     "  --runtime-dir DIR   holds softmetal/msl/stdlib and softmetal/runtime\n"
@@ -60,6 +61,8 @@ int main(int argc, char** argv) {
       options.isa = value();
     else if (option == "--width")
       options.width = value();
+    else if (option == "--checked")
+      options.checked = true;
     else if (option == "--runtime-dir")
       options.runtime_directory = value();
     else if (option == "--emit-cpp")

@@ -380,7 +380,7 @@ def environment(device: ml.Device, threads: int) -> dict[str, Any]:
     }
 
 
-def _verdict(met: bool | None) -> str:
+def verdict(met: bool | None) -> str:
     return {True: "[green]pass[/]", False: "[bold red]miss[/]", None: "[dim]-[/]"}[met]
 
 
@@ -411,7 +411,7 @@ def show_targets(console: Console, rows: list[Row], threads: int) -> None:
                 f"{row.ratio:.2f}",
                 f"{row.median_ratio:.2f}",
                 "< torch" if row.case.target is None else f"{row.case.target:.2f}",
-                _verdict(row.met),
+                verdict(row.met),
             ]
             for row in rows
         ],
@@ -461,7 +461,7 @@ def show_overheads(console: Console, o: Overheads) -> None:
                 "import metalloid, beyond importing NumPy (median)",
                 f"{o.import_ms:.1f} ms",
                 f"{IMPORT_TARGET_MS:.0f} ms",
-                _verdict(o.import_ms <= IMPORT_TARGET_MS),
+                verdict(o.import_ms <= IMPORT_TARGET_MS),
             ],
             ["one tiny dispatch: encode, commit, wait; best (median)", waits, "", ""],
             ["encode one rms_norm(out=)", f"{o.encode_us:.2f} us", "", ""],

@@ -70,7 +70,14 @@ bool is_checked(const MTL::Device* device) {
 
 KernelInfo kernel_info(const MTL::ComputePipelineState* pipeline) {
   const SoftmetalKernel& kernel = softmetal::impl(pipeline)->kernel;
+  static constexpr const char* kSpaces[] = {"device", "constant", "threadgroup"};
   KernelInfo info;
+  for (uint32_t i = 0; i < kernel.argument_count; ++i) {
+    const SoftmetalArgument& argument = kernel.arguments[i];
+    info.arguments.push_back({argument.kind == SOFTMETAL_ARGUMENT_THREADGROUP, argument.index,
+                              kSpaces[argument.address_space], static_cast<MTL::DataType>(argument.data_type),
+                              argument.type_name});
+  }
   info.builtins.assign(kernel.builtins, kernel.builtins + kernel.builtin_count);
   if (kernel.source_file) info.file = kernel.source_file;
   info.line = kernel.source_line;

@@ -4,7 +4,8 @@
 #
 # adds TARGET, which builds ${CMAKE_BINARY_DIR}/metalloid.metallib, sets METALLOID_METALLIB to that path in the
 # caller's scope, and installs the bundle beside the Python extension. Off the Mac the bundle is a directory with
-# one shared object per instruction set, made by mslc with a C++ compiler of the machine.
+# one shared object per instruction set, and one of 32 lanes that reports its accesses in checked/, made by mslc with
+# a C++ compiler of the machine.
 
 set(METALLOID_SHADER_CXX "" CACHE STRING
     "C++ compiler for the shaders, with arguments; empty: clang++ >= 16, else Python's ziglang, else g++ >= 12")
@@ -108,15 +109,32 @@ function(metalloid_compile_shaders target)
 
   set(runtime ${PROJECT_SOURCE_DIR}/csrc/softmetal)
   file(GLOB stdlib CONFIGURE_DEPENDS ${runtime}/msl/stdlib/*.h)
+  # Relative, so that the libraries name their sources alike wherever they are built.
+  set(names "")
+  foreach(shader IN LISTS shaders)
+    file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${shader})
+    list(APPEND names ${name})
+  endforeach()
+  list(GET isas 0 oldest)
   set(libraries "")
-  foreach(isa IN LISTS isas)
-    set(library ${bundle}/${isa}.so)
+  foreach(isa IN LISTS isas ITEMS checked)
+    if(isa STREQUAL "checked")
+      set(isa ${oldest})
+      set(library ${bundle}/checked/${isa}.so)
+      set(width --width 32 --checked)
+    else()
+      set(library ${bundle}/${isa}.so)
+      set(width --width any)
+    endif()
+    get_filename_component(place ${library} DIRECTORY)
     add_custom_command(
       OUTPUT ${library}
-      COMMAND ${CMAKE_COMMAND} -E make_directory ${bundle}
-      COMMAND mslc --cxx "${compiler}" --isa ${isa} --width any -I ${directory} -o ${library} ${shaders}
-      DEPENDS mslc ${shaders} ${headers} ${stdlib} ${runtime}/msl/kernel_entry.h ${runtime}/runtime/kernel_abi.h
-      COMMENT "Compiling the shaders for ${isa}"
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${place}
+      COMMAND mslc --cxx "${compiler}" --isa ${isa} ${width} -I shaders -o ${library} ${names}
+      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+      DEPENDS mslc ${shaders} ${headers} ${stdlib} ${runtime}/msl/kernel_entry.h ${runtime}/msl/support.cpp
+              ${runtime}/runtime/kernel_abi.h
+      COMMENT "Compiling the shaders: ${library}"
       VERBATIM)
     list(APPEND libraries ${library})
   endforeach()

@@ -12,8 +12,8 @@ struct Settings {
   double time_limit = 10.0;  // seconds that one threadgroup may take; 0: as long as it likes
 };
 
-// At first as METALLOID_CHECK (on, off), METALLOID_CHECK_NAN (1), METALLOID_SEED and METALLOID_TIME_LIMIT say.
-// Holds for dispatches that begin to run later.
+// At first as METALLOID_CHECK (on, off), METALLOID_CHECK_NAN (1), METALLOID_SEED and METALLOID_TIME_LIMIT
+// say. Holds for dispatches that begin to run later.
 Settings settings();
 void set_settings(const Settings& settings);
 

@@ -1,4 +1,5 @@
-// Runs kernels at the speed of the machine: SIMD width one, the threads of a threadgroup in turn.
+// Runs kernels at the speed of the machine: at SIMD width one as loops over the threads of a threadgroup, and
+// where threads have to wait for each other one by one.
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
@@ -7,6 +8,7 @@
 #include "softmetal/runtime/device.h"
 #include "softmetal/runtime/executor.h"
 #include "softmetal/runtime/library.h"
+#include "softmetal/simt/engine.h"
 
 namespace softmetal {
 
@@ -36,6 +38,7 @@ class CpuExecutor final : public Executor {
  public:
   const char* device_name() const override { return "softmetal cpu"; }
   uint64_t registry_id() const override { return 1; }
+  const SoftmetalHooks& hooks() const override { return simt::hooks(); }
 
   uint64_t estimate_ns(const Dispatch& dispatch) const override {
     if (dispatch.indirect) return UINT32_MAX;  // known only when it runs
@@ -62,7 +65,11 @@ class CpuExecutor final : public Executor {
 
   void run(const Dispatch& dispatch, uint64_t begin, uint64_t end) override {
     static thread_local ThreadgroupMemory memory;
-    dispatch.pipeline->kernel.run(&dispatch.launch, memory.start(), begin, end);
+    const SoftmetalKernel& kernel = dispatch.pipeline->kernel;
+    if (kernel.run)
+      kernel.run(&dispatch.launch, memory.start(), begin, end);
+    else
+      run_threads(dispatch, memory.start(), begin, end);
 #if defined(__x86_64__)
     __builtin_ia32_sfence();  // kernels may store past the caches, and such stores obey no other order
 #endif
@@ -71,6 +78,14 @@ class CpuExecutor final : public Executor {
  private:
   static constexpr uint64_t kShortestChunk = 10'000;  // nanoseconds
   static constexpr uint64_t kLongestChunk = 1'000'000;
+
+  static void run_threads(const Dispatch& dispatch, char* memory, uint64_t begin, uint64_t end) {
+    const SoftmetalKernel& kernel = dispatch.pipeline->kernel;
+    if (kernel.prepare) kernel.prepare(&dispatch.launch);
+    const uint64_t arguments = (dispatch.threadgroup_memory + 63) / 64 * 64;
+    const simt::Run run{&kernel, &dispatch.launch, memory, memory + arguments};
+    for (uint64_t i = begin; i < end; ++i) simt::run_threadgroup(run, i);
+  }
 
   // Before a kernel was measured: every thread does something, and memory is read at a few GB/s.
   static uint64_t guess_ns(const Dispatch& dispatch) {

@@ -28,18 +28,30 @@ struct Command {
   Command* next = nullptr;
 };
 
+// What a buffer argument of a dispatch is bound to.
+struct BoundBuffer {
+  const Buffer* buffer;  // null for setBytes
+  uint64_t offset;
+  uint64_t bytes;  // to the end of the buffer, or of the part that a debug marker names
+};
+
 struct Dispatch : Command {
   Dispatch() : Command(Kind::Dispatch) {}
 
   bool barrier = true;  // everything before it has to end first
   uint32_t threadgroup_threads = 1;
   const Pipeline* pipeline = nullptr;
-  SoftmetalLaunch launch{};
+  SoftmetalLaunch launch{};  // its lists end with the last argument of the kernel
   uint64_t units = 0;
   uint64_t bound_bytes = 0;  // in the buffers that the kernel sees
   uint64_t threadgroup_memory = 0;
   const Buffer* indirect = nullptr;  // holds threadgroups_per_grid when the dispatch begins
   uint64_t indirect_offset = 0;
+  // For executors that check.
+  const BoundBuffer* bindings = nullptr;  // by index, as launch.buffers
+  uint64_t command_buffer = 0;            // CommandBuffer::id
+  uint64_t place = 0;                     // among the dispatches of the command buffer
+  const char* label = "";                 // of the encoder, and its debug groups
 
   // Units are claimed here by every thread that runs the dispatch, so it gets a cache line of its own.
   alignas(64) std::atomic<uint64_t> claimed{0};

@@ -48,6 +48,18 @@ Device& cpu_device() {
   return *device;
 }
 
+Device& simt_device() {
+  static Device* const device = new Device(simt_executor());
+  return *device;
+}
+
+// Between a debug marker and the binding that it is about.
+struct Marker {
+  const Buffer* buffer = nullptr;
+  NS::Range range{0, 0};
+};
+thread_local Marker marker;
+
 }  // namespace
 
 size_t page_size() {
@@ -68,6 +80,7 @@ Buffer::Buffer(Device& owner, char* memory, NS::UInteger bytes, NS::UInteger res
 }
 
 Buffer::~Buffer() {
+  unmark(this);
   device.allocated.fetch_sub(reserved_, std::memory_order_relaxed);
   switch (origin_) {
     case Origin::Heap:
@@ -100,9 +113,30 @@ Buffer* Buffer::share(Device& device, void* pointer, NS::UInteger length, MTL::R
                     std::move(deallocator));
 }
 
+void Buffer::mark(NS::Range range) const {
+  if (device.executor.checks()) marker = {this, range};
+}
+
+uint64_t Buffer::marked_length(uint64_t offset) const {
+  const Marker noted = std::exchange(marker, {});
+  return noted.buffer == this && noted.range.location == offset ? noted.range.length : length - offset;
+}
+
+void Buffer::unmark(const Buffer* buffer) {
+  if (marker.buffer == buffer) marker = {};
+}
+
 std::string Buffer::describe() const {
   return text("<MTL::Buffer: %p> label = %s, length = %zu", static_cast<const void*>(this),
               label.empty() ? "<none>" : label.c_str(), static_cast<size_t>(length));
+}
+
+static bool range_fits(const char* call, const Buffer& buffer, NS::Range range) {
+  if (range.location <= buffer.length && range.length <= buffer.length - range.location) return true;
+  report_misuse(text("Buffer::%s: range is [%zu, %zu), needs to lie in [0, %zu)", call,
+                     static_cast<size_t>(range.location), static_cast<size_t>(range.Max()),
+                     static_cast<size_t>(buffer.length)));
+  return false;
 }
 
 // Checks what all forms of newBuffer share.
@@ -127,8 +161,8 @@ using softmetal::impl;
 Device* CreateSystemDefaultDevice() { return face(&softmetal::cpu_device())->retain(); }
 
 NS::Array* CopyAllDevices() {
-  const NS::Object* devices[] = {face(&softmetal::cpu_device())};
-  return NS::Array::alloc()->init(devices, 1);
+  const NS::Object* devices[] = {face(&softmetal::cpu_device()), face(&softmetal::simt_device())};
+  return NS::Array::alloc()->init(devices, 2);
 }
 
 NS::String* Architecture::name() const { return softmetal::autoreleased_string(impl(this)->name); }
@@ -222,18 +256,18 @@ void Resource::setLabel(const NS::String* label) { impl(this)->label = softmetal
 PurgeableState Resource::setPurgeableState(MTL::PurgeableState state) {
   const PurgeableState before = impl(this)->purgeable;
   if (state != PurgeableStateKeepCurrent) impl(this)->purgeable = state;
+  if (state == PurgeableStateEmpty)
+    impl(this)->device.executor.discard(impl(this)->address, impl(this)->length);
   return before;
 }
 StorageMode Resource::storageMode() const { return static_cast<StorageMode>(impl(this)->options >> 4 & 15); }
 
-void* Buffer::contents() { return impl(this)->is_private() ? nullptr : impl(this)->address; }
-void Buffer::didModifyRange(NS::Range range) {
-  const NS::UInteger length = impl(this)->length;
-  if (range.location > length || range.length > length - range.location)
-    softmetal::report_misuse(softmetal::text(
-        "Buffer::didModifyRange: range is [%zu, %zu), needs to lie in [0, %zu)",
-        static_cast<size_t>(range.location), static_cast<size_t>(range.Max()), static_cast<size_t>(length)));
+void Buffer::addDebugMarker(const NS::String*, NS::Range range) {
+  if (softmetal::range_fits("addDebugMarker", *impl(this), range)) impl(this)->mark(range);
 }
+void Buffer::removeAllDebugMarkers() { softmetal::Buffer::unmark(impl(this)); }
+void* Buffer::contents() { return impl(this)->is_private() ? nullptr : impl(this)->address; }
+void Buffer::didModifyRange(NS::Range range) { softmetal::range_fits("didModifyRange", *impl(this), range); }
 GPUAddress Buffer::gpuAddress() const { return reinterpret_cast<GPUAddress>(impl(this)->address); }
 NS::UInteger Buffer::length() const { return impl(this)->length; }
 

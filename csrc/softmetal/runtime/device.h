@@ -69,6 +69,13 @@ class Buffer final : public Allocation {
   // The command buffer that retained this buffer last, so that binding it again there costs one compare.
   std::atomic<uint64_t> retained_by{0};
 
+  // Notes on the calling thread what part of the buffer the next binding at range.location is about.
+  void mark(NS::Range range) const;
+  // Takes back what was noted. The length of the part that starts at `offset`, which ends with the buffer
+  // when nothing was noted.
+  uint64_t marked_length(uint64_t offset) const;
+  static void unmark(const Buffer* buffer);
+
  private:
   enum class Origin { Heap, Mapping, Caller };
   Buffer(Device& owner, char* memory, NS::UInteger bytes, NS::UInteger reserved,

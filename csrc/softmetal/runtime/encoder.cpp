@@ -52,13 +52,17 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
-  std::string group;
-  for (const std::string& name : groups_) group += (group.empty() ? "" : "/") + name;
-  add("group", group);
+  add("group", group());
   add("encoder", label);
   add("command buffer", buffer->label);
   buffer->fail(std::string("ComputeCommandEncoder::") + call + ": " + problem +
                (where.empty() ? "" : where + ")"));
+}
+
+std::string ComputeEncoder::group() const {
+  std::string group;
+  for (const std::string& name : groups_) group += (group.empty() ? "" : "/") + name;
+  return group;
 }
 
 void ComputeEncoder::refuse(const char* call) {
@@ -104,7 +108,8 @@ void ComputeEncoder::set_buffer(const char* call, Buffer* bound, NS::UInteger of
     return fail(call, "offset is %zu at index %zu, needs less than the buffer's length, %zu",
                 static_cast<size_t>(offset), static_cast<size_t>(index), static_cast<size_t>(bound->length));
   retain(bound);
-  slots_[index] = {bound->address + offset, bound->length - offset, bound};
+  const uint64_t bytes = bound->length - offset;
+  slots_[index] = {bound->address + offset, bytes, bound, checks_ ? bound->marked_length(offset) : bytes};
   bound_ |= 1u << index;
 }
 
@@ -126,7 +131,7 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
   // 32 is the largest alignment of a type in the shading language.
   char* copy = static_cast<char*>(buffer->recording->arena.allocate(length, 32));
   std::memcpy(copy, bytes, length);
-  slots_[index] = {copy, length, nullptr};
+  slots_[index] = {copy, length, nullptr, length};
   bound_ |= 1u << index;
   arguments_changed_ = true;
 }
@@ -208,6 +213,10 @@ bool ComputeEncoder::bind(const char* call, Dispatch& dispatch) {
     // Holes between the arguments read as unbound.
     if (pipeline_->buffer_mask != (uint64_t{1} << count) - 1)
       std::memset(memory, 0, count * (sizeof(void*) + sizeof(uint64_t)));
+    if (checks_) {
+      bindings_ = static_cast<BoundBuffer*>(arena.allocate(count * sizeof(BoundBuffer), 16));
+      std::fill_n(bindings_, count, BoundBuffer{});
+    }
     bound_bytes_ = 0;
     for (const Pipeline::Need& need : pipeline_->buffers) {
       const char* name = need.argument->name;
@@ -231,11 +240,16 @@ bool ComputeEncoder::bind(const char* call, Dispatch& dispatch) {
       addresses_[need.index] = slot.address;
       bytes_[need.index] = slot.bytes;
       bound_bytes_ += slot.bytes;
+      if (checks_)
+        bindings_[need.index] = {slot.buffer,
+                                 static_cast<uint64_t>(slot.buffer ? slot.address - slot.buffer->address : 0),
+                                 slot.marked};
     }
     arguments_changed_ = false;
   }
   dispatch.launch.buffers = addresses_;
   dispatch.launch.buffer_bytes = bytes_;
+  dispatch.bindings = bindings_;
   dispatch.bound_bytes = bound_bytes_;
   return true;
 }
@@ -266,10 +280,10 @@ bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
     threadgroup_bytes_[need.index] = length;
     total += length;
   }
-  if (pipeline_->kernel.static_threadgroup_bytes + total > kMaxThreadgroupMemory) {
+  const uint32_t in_kernel = static_threadgroup_bytes(pipeline_->kernel);
+  if (in_kernel + total > kMaxThreadgroupMemory) {
     fail(call, "threadgroup memory is %u bytes (%u in the kernel, %u in arguments), needs at most %zu",
-         pipeline_->kernel.static_threadgroup_bytes + total, pipeline_->kernel.static_threadgroup_bytes,
-         total, static_cast<size_t>(kMaxThreadgroupMemory));
+         in_kernel + total, in_kernel, total, static_cast<size_t>(kMaxThreadgroupMemory));
     return false;
   }
   threadgroup_total_ = total;
@@ -329,6 +343,13 @@ void ComputeEncoder::record(Dispatch& dispatch) {
   barrier_ = dispatch_type == MTL::DispatchTypeSerial;
   buffer->recording->append(&dispatch);
   buffer->estimated_ns += buffer->queue->device.executor.estimate_ns(dispatch);
+  if (!checks_) return;
+  dispatch.command_buffer = buffer->id;
+  dispatch.place = buffer->dispatches++;
+  std::string where = label;
+  if (!groups_.empty()) where += (where.empty() ? "" : "/") + group();
+  char* copy = static_cast<char*>(buffer->recording->arena.allocate(where.size() + 1, 1));
+  dispatch.label = std::strcpy(copy, where.c_str());
 }
 
 void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) {

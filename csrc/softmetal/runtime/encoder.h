@@ -13,7 +13,8 @@ namespace softmetal {
 // Checks every call as Metal's API validation does, and records dispatches.
 class ComputeEncoder final : public Object {
  public:
-  ComputeEncoder(CommandBuffer& owner, MTL::DispatchType type) : buffer(&owner), dispatch_type(type) {}
+  ComputeEncoder(CommandBuffer& owner, MTL::DispatchType type)
+      : buffer(&owner), dispatch_type(type), checks_(owner.queue->device.executor.checks()) {}
   ~ComputeEncoder() override;
   const char* class_name() const override { return "MTL::ComputeCommandEncoder"; }
   std::string describe() const override;
@@ -41,8 +42,9 @@ class ComputeEncoder final : public Object {
  private:
   struct Slot {
     char* address;
-    uint64_t bytes;  // from the address to the end of what is bound
-    Buffer* buffer;  // null for setBytes
+    uint64_t bytes;   // from the address to the end of what is bound
+    Buffer* buffer;   // null for setBytes
+    uint64_t marked;  // bytes, where a debug marker says that the kernel needs no more
   };
 
   bool usable(const char* call) {
@@ -60,7 +62,9 @@ class ComputeEncoder final : public Object {
   bool bind(const char* call, Dispatch& dispatch);
   bool bind_threadgroup_memory(const char* call);
   void record(Dispatch& dispatch);
+  std::string group() const;
 
+  const bool checks_;  // the executor looks at what dispatches are bound to
   Pipeline* pipeline_ = nullptr;
   uint32_t bound_ = 0;  // bit i: slots_[i] is valid
   bool ended_ = false;
@@ -70,6 +74,7 @@ class ComputeEncoder final : public Object {
   // The arguments as the last dispatch got them; shared by the next if nothing was bound in between.
   void** addresses_ = nullptr;
   uint64_t* bytes_ = nullptr;
+  BoundBuffer* bindings_ = nullptr;
   uint64_t bound_bytes_ = 0;
   uint32_t* threadgroup_offsets_ = nullptr;
   uint32_t* threadgroup_bytes_ = nullptr;

@@ -1,7 +1,9 @@
 #include "softmetal/runtime/library.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -40,6 +42,13 @@ std::vector<Isa> known_isas() {
 #endif
 }
 
+std::vector<std::string> all_usable_isas() {
+  std::vector<std::string> usable;
+  for (const Isa& isa : known_isas())
+    if (isa.usable) usable.emplace_back(isa.name);
+  return usable;
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string result;
   for (const auto& name : names) result += (result.empty() ? "" : ", ") + name;
@@ -61,17 +70,46 @@ bool is_known_isa(const std::string& name) {
   return std::any_of(isas.begin(), isas.end(), [&](const Isa& isa) { return name == isa.name; });
 }
 
+// Checked libraries exist for one instruction set only, so METALLOID_ISA is not about them.
+std::vector<std::string> isas_for(const Device& device, std::string* error) {
+  return device.executor.checks() ? all_usable_isas() : usable_isas(error);
+}
+
+// A message when a kernel cannot be run one thread at a time.
+std::string thread_problem(const SoftmetalLibrary& table, const SoftmetalKernel& kernel) {
+  std::string problem;
+  if (!table.hooks)
+    problem = "its threads wait for each other, needs hooks in the library";
+  else if (kernel.mode != SOFTMETAL_MODE_THREADGROUPS)
+    problem = text("it has mode %u, needs %u (threadgroups)", kernel.mode, SOFTMETAL_MODE_THREADGROUPS);
+  else if (kernel.execution_width != SOFTMETAL_LANES)
+    problem = text("it has an execution width of %u, needs %u", kernel.execution_width, SOFTMETAL_LANES);
+  else if (kernel.max_threads_per_threadgroup > kMaxThreadgroupSide)
+    problem = text("it allows threadgroups of %u threads, needs at most %zu",
+                   kernel.max_threads_per_threadgroup, static_cast<size_t>(kMaxThreadgroupSide));
+  return problem.empty() ? "" : text("kernel \"%s\": %s", kernel.name, problem.c_str());
+}
+
 // A message when the runtime cannot work with the table.
-std::string table_problem(const SoftmetalLibrary* table) {
+std::string table_problem(const Device& device, const SoftmetalLibrary* table) {
   if (table->abi_version != SOFTMETAL_ABI_VERSION)
     return text("its ABI version is %u, needs %u", table->abi_version, SOFTMETAL_ABI_VERSION);
   const std::string isa = table->isa ? table->isa : "";
-  const auto usable = usable_isas(nullptr);
+  const auto usable = isas_for(device, nullptr);
   if (is_known_isa(isa) && std::find(usable.begin(), usable.end(), isa) == usable.end())
     return text("it was compiled for %s, needs one of: %s", isa.c_str(), joined(usable).c_str());
+  const bool checks = device.executor.checks();
+  if (checks != (table->checked != 0))
+    return text("it was compiled %s checks, device \"%s\" needs a library %s", checks ? "without" : "with",
+                device.executor.device_name(), checks ? "with them" : "without");
   for (uint32_t u = 0; u < table->unit_count; ++u) {
     for (uint32_t k = 0; k < table->units[u]->kernel_count; ++k) {
       const SoftmetalKernel& kernel = table->units[u]->kernels[k];
+      if (!kernel.thread && (checks || !kernel.run))
+        return text("kernel \"%s\" cannot be run: it has no function for %s", kernel.name,
+                    checks ? "one thread, which checks need" : "one thread, nor for threadgroups");
+      if (std::string problem; kernel.thread && !(problem = thread_problem(*table, kernel)).empty())
+        return problem;
       if (kernel.constant_count > 64)
         return text("kernel \"%s\" has %u function constants, needs at most 64", kernel.name,
                     kernel.constant_count);
@@ -87,15 +125,21 @@ std::string table_problem(const SoftmetalLibrary* table) {
 }  // namespace
 
 std::vector<std::string> usable_isas(std::string* error) {
-  std::vector<std::string> usable;
-  for (const Isa& isa : known_isas())
-    if (isa.usable) usable.emplace_back(isa.name);
+  const std::vector<std::string> usable = all_usable_isas();
   const char* forced = std::getenv("METALLOID_ISA");
   if (!forced || !*forced) return usable;
   if (std::find(usable.begin(), usable.end(), forced) != usable.end()) return {forced};
   if (error)
     *error = text("METALLOID_ISA is \"%s\", needs one that this CPU has: %s", forced, joined(usable).c_str());
   return {};
+}
+
+uint32_t static_threadgroup_bytes(const SoftmetalKernel& kernel) {
+  if (!kernel.variables) return kernel.static_threadgroup_bytes;
+  uint32_t bytes = 0;
+  for (const SoftmetalVariable* variable = kernel.variables; variable; variable = variable->next)
+    bytes += (variable->bytes + 15) / 16 * 16;
+  return bytes;
 }
 
 const char* data_type_name(MTL::DataType type) {
@@ -215,8 +259,8 @@ Object* FunctionDescriptor::clone() {
 
 // Library -----------------------------------------------------------------------------------------
 
-Library::Library(Device& owner, void* handle, const SoftmetalLibrary* table)
-    : device(owner), handle_(handle) {
+Library::Library(Device& owner, void* handle, const SoftmetalLibrary* tables)
+    : device(owner), table(tables), handle_(handle) {
   for (uint32_t u = 0; u < table->unit_count; ++u)
     for (uint32_t k = 0; k < table->units[u]->kernel_count; ++k) {
       const SoftmetalKernel& kernel = table->units[u]->kernels[k];
@@ -226,12 +270,18 @@ Library::Library(Device& owner, void* handle, const SoftmetalLibrary* table)
 
 Library::~Library() {
   if (handle_) dlclose(handle_);
+  if (object_ >= 0) close(object_);
+}
+
+std::string Library::object_path() const {
+  return object_ >= 0 ? "/proc/self/fd/" + std::to_string(object_) : std::string();
 }
 
 Library* Library::create(Device& device, void* handle, const SoftmetalLibrary* table,
                          const std::string& origin, NS::Error** error) {
-  std::string problem = table_problem(table);
+  std::string problem = table_problem(device, table);
   if (problem.empty()) {
+    if (table->hooks) *table->hooks = &device.executor.hooks();
     auto* made = new Library(device, handle, table);
     // Until it is set: what was picked, and what compiled it.
     if (table->isa && table->compiler) made->label = text("%s; %s", table->isa, table->compiler);
@@ -248,16 +298,17 @@ Library* Library::open(Device& device, const std::string& path, NS::Error** erro
                 text("newLibrary: \"%s\" does not exist", path.c_str()));
   if (is_directory(path)) {
     std::string problem;
-    const auto isas = usable_isas(&problem);
+    const auto isas = isas_for(device, &problem);
     if (!problem.empty())
       return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported, "newLibrary: " + problem);
-    const auto found = std::find_if(isas.begin(), isas.end(),
-                                    [&](const std::string& isa) { return exists(path + "/" + isa + ".so"); });
+    const std::string folder = device.executor.checks() ? path + "/checked" : path;
+    const auto found = std::find_if(
+        isas.begin(), isas.end(), [&](const std::string& isa) { return exists(folder + "/" + isa + ".so"); });
     if (found == isas.end())
       return fail(error, kLibraryDomain, MTL::LibraryErrorUnsupported,
                   text("newLibrary: \"%s\" has no library that this CPU can run, needs one of: %s",
-                       path.c_str(), joined(isas).c_str()));
-    file = path + "/" + *found + ".so";
+                       folder.c_str(), joined(isas).c_str()));
+    file = folder + "/" + *found + ".so";
   }
   // Without a slash dlopen would search the system's library path.
   if (file.find('/') == std::string::npos) file = "./" + file;
@@ -274,7 +325,9 @@ Library* Library::open(Device& device, const std::string& path, NS::Error** erro
                 text("newLibrary: \"%s\" is not a compiled shader library: it does not export %s",
                      file.c_str(), SOFTMETAL_LIBRARY_SYMBOL));
   }
-  return create(device, handle, entry(), "\"" + file + "\"", error);
+  Library* made = create(device, handle, entry(), "\"" + file + "\"", error);
+  if (made && device.executor.checks()) made->object_ = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
+  return made;
 }
 
 MTL::Library* new_library(MTL::Device* device, const SoftmetalLibrary* table, NS::Error** error) {
@@ -323,9 +376,9 @@ Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descrip
     problem =
         text("kernel \"%s\": maxTotalThreadsPerThreadgroup is %zu, needs at most %zu", function->kernel.name,
              static_cast<size_t>(descriptor->max_threads), static_cast<size_t>(kMaxThreadgroupSide));
-  if (problem.empty() && function->kernel.static_threadgroup_bytes > kMaxThreadgroupMemory)
+  if (problem.empty() && static_threadgroup_bytes(function->kernel) > kMaxThreadgroupMemory)
     problem = text("kernel \"%s\" declares %u bytes of threadgroup memory, needs at most %zu",
-                   function->kernel.name, function->kernel.static_threadgroup_bytes,
+                   function->kernel.name, static_threadgroup_bytes(function->kernel),
                    static_cast<size_t>(kMaxThreadgroupMemory));
   if (!problem.empty())
     return fail(error, kPipelineDomain, MTL::LibraryErrorUnsupported, "newComputePipelineState: " + problem);
@@ -544,7 +597,7 @@ ComputePipelineReflection* ComputePipelineState::reflection() const {
   return face(autoreleased(new softmetal::Reflection(*impl(this))));
 }
 NS::UInteger ComputePipelineState::staticThreadgroupMemoryLength() const {
-  return impl(this)->kernel.static_threadgroup_bytes;
+  return softmetal::static_threadgroup_bytes(impl(this)->kernel);
 }
 NS::UInteger ComputePipelineState::threadExecutionWidth() const { return impl(this)->kernel.execution_width; }
 

@@ -15,6 +15,9 @@ namespace softmetal {
 // Instruction sets that this CPU and system can run, best first; METALLOID_ISA narrows them to one.
 std::vector<std::string> usable_isas(std::string* error);
 
+// Threadgroup memory that the body of a kernel declares, without what checks need around it.
+uint32_t static_threadgroup_bytes(const SoftmetalKernel& kernel);
+
 const char* data_type_name(MTL::DataType type);
 size_t data_type_size(MTL::DataType type);
 
@@ -38,22 +41,26 @@ SOFTMETAL_BRIDGE(MTL::FunctionConstantValues, ConstantValues)
 
 class Library final : public Object {
  public:
-  Library(Device& owner, void* handle, const SoftmetalLibrary* table);
+  Library(Device& owner, void* handle, const SoftmetalLibrary* tables);
   ~Library() override;
   // Loads a shared object, or the best one of a directory of them.
   static Library* open(Device& device, const std::string& path, NS::Error** error);
-  // Takes `handle`; null and an error when the table cannot be used.
+  // Takes `handle`; null and an error when the table cannot be used on the device.
   static Library* create(Device& device, void* handle, const SoftmetalLibrary* table,
                          const std::string& origin, NS::Error** error);
 
   const char* class_name() const override { return "MTL::Library"; }
+  // Where a checked library's shared object can be read as long as it lives, whatever becomes of its file.
+  std::string object_path() const;
 
   Device& device;
+  const SoftmetalLibrary* const table;
   std::map<std::string, const SoftmetalKernel*, std::less<>> kernels;
   std::string label;
 
  private:
   void* const handle_;
+  int object_ = -1;  // the open file
 };
 SOFTMETAL_BRIDGE(MTL::Library, Library)
 

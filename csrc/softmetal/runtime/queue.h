@@ -27,7 +27,7 @@ class CommandBuffer final : public Object {
   const char* class_name() const override { return "MTL::CommandBuffer"; }
   std::string describe() const override;
 
-  // The first misuse becomes the error; under the debug layer it aborts here.
+  // The first misuse becomes the error, and nothing is run; under the debug layer it aborts here.
   void fail(const std::string& message);
   bool failed() const { return failed_.load(std::memory_order_acquire); }
   // False, and misuse, once committed.
@@ -48,6 +48,7 @@ class CommandBuffer final : public Object {
 
   // What the dispatches would take on one thread.
   uint64_t estimated_ns = 0;
+  uint64_t dispatches = 0;  // counted for executors that check
 
   // Written by the scheduler.
   std::atomic<MTL::CommandBufferStatus> status{MTL::CommandBufferStatusNotEnqueued};
@@ -57,6 +58,7 @@ class CommandBuffer final : public Object {
   Clock::time_point committed_at, started_at, ended_at;
   Ref<Error> error;  // guarded by the scheduler's mutex
   std::atomic<bool> failed_{false};
+  std::atomic<bool> abandoned{false};  // its dispatches are not run any more
 };
 SOFTMETAL_BRIDGE(MTL::CommandBuffer, CommandBuffer)
 

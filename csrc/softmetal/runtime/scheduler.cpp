@@ -100,7 +100,7 @@ void Scheduler::enqueue(CommandBuffer& buffer) {
 }
 
 bool Scheduler::runs_inline(const CommandBuffer& buffer) const {
-  return buffer.estimated_ns <= kInlineNanoseconds;
+  return buffer.estimated_ns <= kInlineNanoseconds && !buffer.queue->device.executor.only_workers();
 }
 
 void Scheduler::commit(CommandBuffer& buffer) {
@@ -121,9 +121,18 @@ void Scheduler::fail(CommandBuffer& buffer, const std::string& message) {
   Lock lock(mutex_);
   if (buffer.error) return;
   std::swap(buffer.error, error);
+  buffer.abandoned.store(true, std::memory_order_relaxed);
   buffer.failed_.store(true, std::memory_order_release);
   if (buffer.status.load(std::memory_order_relaxed) == MTL::CommandBufferStatusCompleted)
     buffer.status.store(MTL::CommandBufferStatusError, std::memory_order_release);
+}
+
+void Scheduler::report(CommandBuffer& buffer, Executor::Outcome outcome) {
+  if (!outcome.error) return;
+  Lock lock(mutex_);
+  std::swap(buffer.error, outcome.error);
+  if (outcome.fatal) buffer.abandoned.store(true, std::memory_order_relaxed);
+  buffer.failed_.store(true, std::memory_order_release);
 }
 
 Ref<Error> Scheduler::error_of(const CommandBuffer& buffer) {
@@ -140,7 +149,7 @@ bool Scheduler::take_slot(Queue& queue, std::unique_ptr<Recording>* recording) {
   Lock lock(mutex_);
   Clock::time_point give_up{};
   while (!free()) {
-    if (Queue* next = pick(&queue)) {
+    if (Queue* next = pick(&queue, false)) {
       work_on(*next, lock, until);
       continue;
     }
@@ -235,8 +244,9 @@ void Scheduler::set_state(Queue& queue, Queue::State state) {
 }
 
 // A queue that the calling thread can do something for.
-Queue* Scheduler::pick(Queue* preferred) {
-  const auto useful = [this](const Queue& queue) {
+Queue* Scheduler::pick(Queue* preferred, bool worker) {
+  const auto useful = [this, worker](const Queue& queue) {
+    if (!worker && queue.device.executor.only_workers()) return false;
     if (queue.state == Queue::State::Ready) return true;
     if (queue.state != Queue::State::Running || queue.joined >= threads_) return false;
     return queue.joined == 0 || !queue.active->exhausted();
@@ -357,7 +367,6 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
     }
     Command* command = queue.command;
     lock.unlock();
-    const bool failed = buffer->failed();
     for (; command; command = command->next) {
       if (command->kind != Command::Kind::Dispatch) {
         // Events are honoured even in a command buffer that failed: others wait for them.
@@ -373,12 +382,14 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
         continue;
       }
       auto& dispatch = *static_cast<Dispatch*>(command);
-      if (failed) continue;
+      if (buffer->abandoned.load(std::memory_order_relaxed)) continue;
       prepare(dispatch, executor, threads_);
       if (dispatch.units == 0) continue;
-      const bool single = dispatch.chunk >= dispatch.units && !independent(dispatch.next);
+      const bool whole = executor.only_workers();
+      const bool single = whole || (dispatch.chunk >= dispatch.units && !independent(dispatch.next));
       if (role == Role::Inline || (role == Role::Helper && single)) {
         executor.run(dispatch, 0, dispatch.units);
+        if (whole) report(*buffer, executor.finish(dispatch, *buffer));
         const auto now = Clock::now();
         learn(dispatch, dispatch.units, std::exchange(mark, now), now);
         if (role == Role::Inline || !until.reached()) continue;
@@ -483,7 +494,7 @@ void Scheduler::work() {
   const Until never;
   Lock lock(mutex_);
   for (;;) {
-    if (Queue* queue = pick(nullptr)) {
+    if (Queue* queue = pick(nullptr, true)) {
       work_on(*queue, lock, never);
       drain_thread_pool();
       continue;
@@ -504,7 +515,7 @@ bool Scheduler::help(const Until& until, Queue* preferred) {
   for (;;) {
     if (until.over(until.context)) return true;
     if (until.reached()) return false;
-    if (Queue* queue = pick(preferred)) {
+    if (Queue* queue = pick(preferred, false)) {
       work_on(*queue, lock, until);
       continue;
     }
@@ -514,7 +525,7 @@ bool Scheduler::help(const Until& until, Queue* preferred) {
     while (!until.reached() && epoch_.load(std::memory_order_relaxed) == seen && Clock::now() < patience)
       pause_cpu();
     lock.lock();
-    if (until.reached() || pick(preferred)) continue;
+    if (until.reached() || pick(preferred, false)) continue;
     ++waiting_;
     if (until.deadline == Clock::time_point::max())
       done_.wait(lock);
@@ -564,7 +575,7 @@ void Scheduler::before_fork() {
   const Until never;
   Lock lock(scheduler.mutex_);
   while (!scheduler.busy_.empty()) {
-    if (Queue* queue = scheduler.pick(nullptr)) {
+    if (Queue* queue = scheduler.pick(nullptr, false)) {
       scheduler.work_on(*queue, lock, never);
       continue;
     }

@@ -72,7 +72,7 @@ class Scheduler {
 
   Scheduler();
   bool help(const Until& until, Queue* preferred);
-  Queue* pick(Queue* preferred);
+  Queue* pick(Queue* preferred, bool worker);
   void work_on(Queue& queue, Lock& lock, const Until& until);
   void run_active(Queue& queue, Lock& lock, const Until& until);
   int settle(Lock& lock);
@@ -80,6 +80,7 @@ class Scheduler {
   bool park(Queue& queue, const EventCommand& wait, Lock& lock);
   void begin(CommandBuffer& buffer, Clock::time_point now, Lock& lock);
   void finish(Queue& queue, Clock::time_point now, Lock& lock);
+  void report(CommandBuffer& buffer, Executor::Outcome outcome);
   void set_state(Queue& queue, Queue::State state);
   void publish(uint64_t chunks);
   void notify_waiters();

@@ -8,7 +8,8 @@
 
 namespace softmetal::simt {
 
-// One GPU thread; lies at the base of its fiber's stack.
+// One GPU thread. While it runs it lies at the base of its fiber's stack; the fiber runs another one when it
+// has ended.
 struct Thread : SoftmetalThread {
   uint64_t threadgroup = 0;  // linear index in the grid
 };
@@ -19,7 +20,7 @@ inline Thread& current_thread() {
   return *reinterpret_cast<Thread*>(here & ~uintptr_t{SOFTMETAL_STACK_BYTES - 1});
 }
 
-// The stacks of the calling OS thread's fibers.
+// The stacks of the calling OS thread's fibers: one range for as long as the OS thread lives.
 struct Stacks {
   const char* begin;
   const char* end;
@@ -29,7 +30,8 @@ Stacks stacks();
 // How a thread got stuck while others wait at a barrier.
 enum class Stuck : uint8_t { Finished, OtherBarrier };
 
-// What the engine tells about a run, on the OS thread that runs it.
+// What the engine tells about a run, on the OS thread that runs it. All but begin_threadgroup and
+// end_threadgroup may be called on a fiber, and may stop().
 class Observer {
  public:
   virtual void begin_threadgroup(uint64_t threadgroup) = 0;
@@ -42,6 +44,7 @@ class Observer {
   // operation lacks `lanes`.
   virtual void lane_misuse(const Thread& thread, uint32_t kind, uint32_t lanes, uint32_t active,
                            const void* pc) = 0;
+  // Not called where stop() ended the run.
   virtual void end_threadgroup() = 0;
 
  protected:
@@ -57,7 +60,8 @@ struct Run {
   uint64_t seed = 0;             // of the order of SIMD-groups and lanes; 0: as they are numbered
 };
 
-// Runs one threadgroup to its end. False when stop() ended it.
+// Runs one threadgroup, of at most 1024 threads, to its end. False when stop() ended it. The kernel has to be
+// prepared on this OS thread.
 bool run_threadgroup(const Run& run, uint64_t threadgroup);
 
 // Ends the run of the threadgroup that the calling fiber belongs to. Its threads are forgotten as they stand.

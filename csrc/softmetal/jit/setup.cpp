@@ -106,8 +106,9 @@ Setup search() {
         "newer and g++ 12 or newer on PATH will do as well, as does the command in METALLOID_SHADER_CXX";
   const std::string sources = variable("METALLOID_SOURCE_DIR");
   result.headers = sources.empty() ? SOFTMETAL_RUNTIME_DIRECTORY : sources + "/csrc";
-  result.cache = variable("METALLOID_CACHE_DIR");
-  if (result.cache.empty()) {
+  if (const char* chosen = std::getenv("METALLOID_CACHE")) {
+    result.cache = chosen;  // perhaps nowhere
+  } else {
     const std::string caches = variable("XDG_CACHE_HOME"), home = variable("HOME");
     if (!caches.empty())
       result.cache = caches + "/metalloid";

@@ -2,40 +2,16 @@
 #include "metalloid/software.h"
 
 #include <atomic>
-#include <cstdlib>
-#include <mutex>
 
 #include "softmetal/jit/setup.h"
 #include "softmetal/runtime/library.h"
+#include "softmetal/simt/settings.h"
 
 namespace metalloid::software {
 
 namespace {
 
 std::atomic<Toolchain (*)()> find_toolchain{nullptr};
-
-std::string variable(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-CheckSettings initial_settings() {
-  CheckSettings settings;
-  const std::string check = variable("METALLOID_CHECK"), non_finite = variable("METALLOID_CHECK_NAN");
-  settings.enabled = check != "off" && check != "0";
-  settings.non_finite = !non_finite.empty() && non_finite != "0";
-  if (const std::string seed = variable("METALLOID_SEED"); !seed.empty())
-    settings.seed = std::strtoull(seed.c_str(), nullptr, 0);
-  if (const double limit = std::atof(variable("METALLOID_TIME_LIMIT").c_str()); limit > 0)
-    settings.time_limit = limit;
-  return settings;
-}
-
-std::mutex settings_mutex;
-CheckSettings& settings() {
-  static CheckSettings current = initial_settings();
-  return current;
-}
 
 softmetal::jit::Setup found_setup() {
   Toolchain found = find_toolchain.load()();
@@ -55,13 +31,12 @@ void set_toolchain(Toolchain (*find)()) {
 }
 
 CheckSettings check_settings() {
-  const std::lock_guard lock(settings_mutex);
-  return settings();
+  const softmetal::simt::Settings now = softmetal::simt::settings();
+  return {now.enabled, now.non_finite, now.seed, now.time_limit};
 }
 
 void set_check_settings(const CheckSettings& wanted) {
-  const std::lock_guard lock(settings_mutex);
-  settings() = wanted;
+  softmetal::simt::set_settings({wanted.enabled, wanted.non_finite, wanted.seed, wanted.time_limit});
 }
 
 bool is_checked(const MTL::Device* device) {

@@ -25,6 +25,7 @@ namespace softmetal {
 SOFTMETAL_INLINE void may_spin() {
 #if SOFTMETAL_WIDTH != 1
   softmetal_pause();
+  SOFTMETAL_RETURNS_HERE;
 #endif
 }
 
@@ -148,6 +149,7 @@ SOFTMETAL_INLINE void atomic_thread_fence(mem_flags flags, memory_order order,
   if (scope == thread_scope_thread) return;
 #if SOFTMETAL_CHECKED
   softmetal_fence(uint(flags), uint(order), uint(scope));
+  SOFTMETAL_RETURNS_HERE;
 #endif
   (void)flags;
   if (order == memory_order_relaxed) {

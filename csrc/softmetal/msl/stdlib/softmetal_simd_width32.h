@@ -274,9 +274,11 @@ typedef softmetal::types::vote<uint, softmetal::quad_lanes> quad_vote;
 
 SOFTMETAL_INLINE void threadgroup_barrier(mem_flags flags, thread_scope = thread_scope_threadgroup) {
   softmetal_barrier(SOFTMETAL_SCOPE_THREADGROUP, uint(flags));
+  SOFTMETAL_RETURNS_HERE;
 }
 SOFTMETAL_INLINE void simdgroup_barrier(mem_flags flags, thread_scope = thread_scope_simdgroup) {
   softmetal_barrier(SOFTMETAL_SCOPE_SIMDGROUP, uint(flags));
+  SOFTMETAL_RETURNS_HERE;
 }
 
 #define SOFTMETAL_LANES_REDUCE(group, lanes, name)                                                    \

@@ -13,6 +13,8 @@
 #else
 #define SOFTMETAL_MEETING_PLACE __attribute__((visibility("hidden")))
 #endif
+// After such a call: it is not the last thing that a function does, and returns to where it was made.
+#define SOFTMETAL_RETURNS_HERE __asm__ volatile("")
 
 extern "C" {
 SOFTMETAL_MEETING_PLACE void softmetal_meet(void* record, SoftmetalFold fold, uint32_t kind);

@@ -10,11 +10,13 @@
 #include <functional>
 #include <iterator>
 #include <map>
+#include <regex>
 #include <set>
 #include <thread>
 
 #include "softmetal/msl/elf.h"
 #include "softmetal/msl/messages.h"
+#include "softmetal/runtime/kernel_abi.h"
 
 namespace softmetal::msl {
 namespace {
@@ -71,6 +73,9 @@ struct Job {
   Translation translation;
   bool ok = false;
 };
+
+// What a function may have of a thread's stack. The rest is for those around it and for the runtime.
+constexpr uint64_t kFrameLimit = SOFTMETAL_STACK_BYTES - 48 * 1024;
 
 // A file that kernels come from.
 struct SourceText {
@@ -159,8 +164,11 @@ class Session {
   }
 
   void compile(size_t number, Job& job) {
-    job.ok = compile_text(compile_command(toolchain_, {options_.isa, options_.fast_math, options_.checked}),
-                          job.translation.cpp, "unit" + std::to_string(number), job);
+    const std::string name = "unit" + std::to_string(number);
+    const CompileFlags flags = {options_.isa, options_.fast_math, options_.checked,
+                                lanes() ? kFrameLimit : 0};
+    job.ok = compile_text(compile_command(toolchain_, flags), job.translation.cpp, name, job) &&
+             (!lanes() || frames_fit(directory_.file(name + ".su"), job));
   }
 
   // The table of all files, behind the one symbol that the library exports.
@@ -245,6 +253,28 @@ class Session {
     command.push_back("-I" + options_.runtime_directory);
     command.insert(command.end(), {path, "-o", job.object});
     return run(command, job);
+  }
+
+  // gcc's list of stack frames: "file:line:column:function\tbytes\tkind" in each line.
+  bool frames_fit(const std::string& path, Job& job) const {
+    std::ifstream stream(path);
+    bool fit = true;
+    for (std::string line; std::getline(stream, line);) {
+      const size_t tab = line.find('\t');
+      const uint64_t bytes = tab == std::string::npos ? 0 : std::strtoull(line.c_str() + tab, nullptr, 10);
+      if (bytes <= kFrameLimit) continue;
+      const std::string place = line.substr(0, tab);
+      static const std::regex position(":([0-9]+):[0-9]+:");
+      std::smatch match;
+      if (!std::regex_search(place, match, position)) continue;
+      const auto function = static_cast<size_t>(match.position(0) + match.length(0));
+      job.log += place.substr(0, static_cast<size_t>(match.position(0))) + ":" + match.str(1) + ": error: " +
+                 frame_message("'" + place.substr(function) + "'", std::to_string(bytes),
+                               std::to_string(kFrameLimit)) +
+                 "\n";
+      fit = false;
+    }
+    return fit;
   }
 
   Options options_;

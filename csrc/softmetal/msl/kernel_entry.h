@@ -407,6 +407,11 @@ SOFTMETAL_TYPES(ulong, 85)
 SOFTMETAL_TYPES(bfloat, 121)
 #undef SOFTMETAL_TYPES
 #undef SOFTMETAL_TYPE
+template <>
+struct TypeInfo<void, false> {
+  static constexpr uint32_t code = 0;
+  static constexpr const char* name = nullptr;
+};
 // Stored as what they hold.
 template <class T>
 struct TypeInfo<metal::atomic<T>, false> : TypeInfo<T> {
@@ -417,17 +422,28 @@ struct TypeInfo<metal::packed_vec<T, N>, false> : TypeInfo<metal::vec<T, N>> {
   static constexpr const char* name = nullptr;
 };
 
+// Bytes, where the type does not say.
+template <class T>
+struct Sized {
+  using type = T;
+};
+template <>
+struct Sized<void> {
+  using type = char;
+};
+
 template <class T>
 constexpr SoftmetalArgument describe(const char* name, const char* written, uint32_t index,
                                      SoftmetalArgumentKind kind, SoftmetalAddressSpace space,
                                      int32_t active) {
   using Info = TypeInfo<Bare<T>>;
+  using Element = typename Sized<Bare<T>>::type;
   return {name,
           Info::name ? Info::name : written,
           index,
           Info::code,
-          sizeof(Bare<T>),
-          alignof(Bare<T>),
+          sizeof(Element),
+          alignof(Element),
           static_cast<uint8_t>(kind),
           static_cast<uint8_t>(space),
           static_cast<uint8_t>(is_const<Pointee<T>> ? SOFTMETAL_ACCESS_READ : SOFTMETAL_ACCESS_READ_WRITE),

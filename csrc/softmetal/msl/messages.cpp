@@ -27,11 +27,28 @@ void strip_assertion(std::string& line) {
   if (end != std::string::npos) line.erase(at, end + 3 - at);
 }
 
+// "stack frame size (240040) exceeds limit (204800) in 'name' [-W...]"
+void name_frame(std::string& line) {
+  const size_t at = line.find("stack frame size (");
+  const size_t limit = line.find(") exceeds limit (", at), name = line.find(") in ", limit);
+  if (at == std::string::npos || limit == std::string::npos || name == std::string::npos) return;
+  line = line.substr(0, at) + frame_message(line.substr(name + 5, line.find(" [", name) - name - 5),
+                                            line.substr(at + 18, limit - at - 18),
+                                            line.substr(limit + 17, name - limit - 17));
+}
+
 void name_swizzle(std::string& text, const std::string& swizzle) {
   for (const char* method : {"'sw'", "'sw_ref'"}) replace_all(text, method, "'" + swizzle + "'");
 }
 
 }  // namespace
+
+std::string frame_message(const std::string& function, const std::string& bytes, const std::string& limit) {
+  std::string name = function.find("::sm_thread") == std::string::npos ? function : "the kernel";
+  for (const char* scope : {"(anonymous namespace)::", "{anonymous}::"}) replace_all(name, scope, "");
+  return name + " needs " + bytes + " bytes of private memory a thread, at most " + limit +
+         " are there: use smaller arrays";
+}
 
 void replace_all(std::string& text, const std::string& from, const std::string& to) {
   for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
@@ -61,6 +78,10 @@ std::string clean_messages(const std::string& log, const std::string& directory,
     replace_all(line, "(anonymous namespace)::", "");
     replace_all(line, "{anonymous}::", "");
     strip_assertion(line);
+    name_frame(line);
+    if (contains(line, "variable length array"))
+      line =
+          line.substr(0, line.find("variable length array")) + "the length of an array needs to be constant";
     flush();
     previous = line + "\n";
   }

@@ -9,6 +9,9 @@ namespace softmetal::msl {
 // added.
 std::string clean_messages(const std::string& log, const std::string& directory, const std::string& runtime);
 
+// That a function's variables do not fit onto a GPU thread's stack.
+std::string frame_message(const std::string& function, const std::string& bytes, const std::string& limit);
+
 void replace_all(std::string& text, const std::string& from, const std::string& to);
 
 }  // namespace softmetal::msl

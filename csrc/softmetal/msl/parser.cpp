@@ -373,7 +373,9 @@ class Parser {
         i = group->second.range.end - 1;
         continue;
       }
-      if (is(i, "kernel") || is(i, "inline") || is(i, "static") || is(i, "extern")) continue;
+      if (is(i, "kernel") || is(i, "inline") || is(i, "static") || is(i, "extern") ||
+          token(i).kind == TokenKind::String)
+        continue;
       if (is(i, "__attribute__")) {
         i = out_.match[i + 1] == kNone ? i : out_.match[i + 1];
         continue;
@@ -484,14 +486,24 @@ class Parser {
     for (const Entity& e : out_.entities)
       if (e.kernel && e.parameters)
         for (const Attribute& a : attributes_in(*e.parameters)) allowed_.insert(a.at);
-    for (const auto& [at, group] : out_.attribute_groups)
+    size_t next = 0;
+    std::vector<size_t> open;  // brackets around the group
+    for (const auto& [at, group] : out_.attribute_groups) {
+      for (; next < at; ++next)
+        if (out_.match[next] != kNone && out_.match[next] > next)
+          open.push_back(next);
+        else if (out_.match[next] != kNone)
+          open.pop_back();
+      // Functions that a kernel hands its builtins on to may repeat them.
+      const bool parameter = !open.empty() && is(open.back(), "(");
       for (const Attribute& a : group.attributes)
         if (!a.keep && !allowed_.count(a.at) && !unsupported_attribute(a.name) &&
-            (find_builtin(a.name) || kFunctionAttributes.count(a.name) || a.name == "buffer" ||
-             a.name == "threadgroup" || a.name == "function_constant"))
+            ((find_builtin(a.name) && !parameter) || kFunctionAttributes.count(a.name) ||
+             a.name == "buffer" || a.name == "threadgroup" || a.name == "function_constant"))
           out_.error(a.at, "[[" + a.name + "]] has no meaning here: it belongs to " +
                                (kFunctionAttributes.count(a.name) ? "a kernel" : "an argument of a kernel") +
                                (a.name == "function_constant" ? " or a program-scope constant" : ""));
+    }
   }
 
   // Members such as `float2 xy;`, which would be taken for swizzles where they are used.
@@ -653,7 +665,11 @@ std::vector<Parameter> parse_parameters(const Syntax& s, Range range) {
         i = s.match[i];
       } else if (t.is("[") || t.is("=")) {
         done = true;
-        if (t.is("[")) i = s.match[i];
+        if (t.is("[")) {
+          // `T name[n]` is a pointer, `T* name[n]` one to pointers, and `T (&name)[n]` what it was.
+          if (!s.is(i - 1, ")")) (p.pointer || p.reference ? p.array : p.pointer) = true;
+          i = s.match[i];
+        }
       } else if (t.is("<")) {
         if (const size_t close = s.angle(i, part.end); close != kNone) i = close;
         ++type_words;

@@ -42,6 +42,7 @@ struct Parameter {
   size_t space_at = kNone;  // device, constant, threadgroup or thread
   bool pointer = false;
   bool reference = false;
+  bool array = false;  // of pointers
 
   const Attribute* attribute(std::string_view name) const;
 };

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
+#include <mutex>
 
 namespace softmetal::msl {
 namespace {
@@ -65,7 +67,9 @@ std::vector<std::string> split_command(const std::string& command) {
   return words;
 }
 
-Toolchain detect_toolchain(const std::vector<std::string>& command) {
+namespace {
+
+Toolchain ask_toolchain(const std::vector<std::string>& command) {
   Toolchain result;
   result.command = command;
   if (command.empty()) {
@@ -104,6 +108,19 @@ Toolchain detect_toolchain(const std::vector<std::string>& command) {
   if (result.major != 0 && result.major < needed)
     result.error = "the shader compiler '" + name + "' is " + result.version + ", needs version " +
                    std::to_string(needed) + " or newer";
+  return result;
+}
+
+}  // namespace
+
+Toolchain detect_toolchain(const std::vector<std::string>& command) {
+  static std::mutex mutex;
+  static std::map<std::vector<std::string>, Toolchain> known;
+  const std::lock_guard lock(mutex);
+  const auto it = known.find(command);
+  if (it != known.end()) return it->second;
+  Toolchain result = ask_toolchain(command);
+  if (result.error.empty()) known.emplace(command, result);
   return result;
 }
 
@@ -176,16 +193,16 @@ std::vector<std::string> plain_compile_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
   append(command, {"-c", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
                    "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-stack-protector",
-                   "-fno-asynchronous-unwind-tables", "-fsigned-char", "-w",
+                   "-fno-asynchronous-unwind-tables", "-fsigned-char",
                    // Kernels reinterpret buffers as a matter of course.
                    "-fno-strict-aliasing"});
   // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
   if (toolchain.flavour == Flavour::Gcc)
-    append(command, {"-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
+    append(command, {"-w", "-fdiagnostics-color=never", "-fno-diagnostics-show-caret", "-fno-show-column",
                      "-ftrack-macro-expansion=0", "-fmax-errors=20"});
   else
-    append(command,
-           {"-fno-color-diagnostics", "-fno-caret-diagnostics", "-fno-show-column", "-ferror-limit=20"});
+    append(command, {"-Wno-everything", "-fno-color-diagnostics", "-fno-caret-diagnostics",
+                     "-fno-show-column", "-ferror-limit=20"});
   if (toolchain.flavour == Flavour::Zig) command.push_back("-fno-sanitize=undefined");
   return command;
 }
@@ -208,6 +225,13 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
                      "--param=large-function-growth=100000", "--param=inline-unit-growth=100000"});
   else
     append(command, {"-mllvm", "-inline-threshold=20000"});
+  // Arrays whose length is not constant would evade the limit; Metal does not have them. gcc tells the sizes
+  // in a file beside the object, see compile.cpp.
+  if (flags.frame_limit != 0 && gcc)
+    command.push_back("-fstack-usage");
+  else if (flags.frame_limit != 0)
+    append(command, {"-Werror=vla", "-Werror=frame-larger-than",
+                     ("-Wframe-larger-than=" + std::to_string(flags.frame_limit)).c_str()});
   if (!flags.checked) {
     append(command, {"-O3", "-g0"});
     return command;

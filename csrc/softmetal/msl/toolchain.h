@@ -1,6 +1,7 @@
 // The C++ compiler that shaders are compiled with, and how it is called.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ struct Toolchain {
 // Splits a command line at spaces; quotes and backslashes keep them.
 std::vector<std::string> split_command(const std::string& command);
 
-// Asks the compiler what it is.
+// Asks the compiler what it is, once in this process.
 Toolchain detect_toolchain(const std::vector<std::string>& command);
 
 // The instruction sets that a library can be compiled for.
@@ -31,7 +32,8 @@ std::string host_isa();
 struct CompileFlags {
   std::string isa;
   bool fast_math = true;
-  bool checked = false;  // every access and edge calls the support unit, and lines can be found
+  bool checked = false;      // every access and edge calls the support unit, and lines can be found
+  uint64_t frame_limit = 0;  // bytes that a function may have on its stack; 0: any
 };
 
 // Flags that select the target, for compiling and linking. `error` says why there are none.

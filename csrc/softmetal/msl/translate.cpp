@@ -215,7 +215,6 @@ class Translator {
                  attribute.name != "function_constant" && !find_builtin(attribute.name);
         });
     const bool address = p.pointer || p.reference;
-    size_t after = p.name_at == kNone ? p.range.end : p.name_at + 1;
     if (unsupported) {
       // It has been reported already, and would only be reported again in other words.
     } else if (a.builtin) {
@@ -233,7 +232,7 @@ class Translator {
       if (index && index->name != needed)
         s_.error(index->at, what + " is in the " + a.space + " address space and has [[" + index->name +
                                 "]], needs [[" + needed + "(n)]]");
-      if (after < p.range.end && is(after, "[") && s_.attribute_groups.count(after) == 0)
+      if (p.array)
         s_.error(at, what + " is an array of buffers, which is not supported: give each buffer an argument");
       // Threadgroup arguments never overlap anything else, and knowing it lets loops over them vectorise.
       // Other threads write to them, though.
@@ -405,6 +404,10 @@ class Translator {
       if (e.kernel && e.kind == EntityKind::Function) rewrite_kernel(e);
     for (size_t i = 0; i < s_.size(); ++i)
       if (is(i, "is_function_constant_defined") && is(i + 1, "(") && i + 3 < s_.size()) {
+        size_t start = i;
+        if (i >= 2 && is(i - 1, "::") && is(i - 2, "metal")) start = i - 2;
+        if (start < i && start > 0 && is(start - 1, "::")) --start;
+        remove({start, i});
         replace(i, "softmetal_defined_" + std::string(token(i + 2).text));
         remove({i + 1, i + 4});
       }
@@ -515,6 +518,8 @@ class Translator {
       replace(i, "sw_" + std::string(text) + (assigned(i + 1) ? "_ref()" : "()"));
     } else if (text == "device" || text == "thread") {
       replace(i, "");
+    } else if (repeated_specifier(i)) {
+      replace(i, "");  // which not every compiler puts up with
     } else if (text == "static") {
       check_static(i);
     } else if (text == "threadgroup") {
@@ -534,6 +539,15 @@ class Translator {
       if (names_type(i) && !declared(text))
         s_.error(i, "'" + std::string(text) + "' is not supported: " + why);
     }
+  }
+
+  bool repeated_specifier(size_t i) const {
+    static const std::unordered_set<std::string_view> words = {"const", "constexpr", "static", "inline",
+                                                               "volatile"};
+    if (!words.count(token(i).text)) return false;
+    for (size_t j = i; j-- > 0 && i - j < kLongDeclaration && token(j).identifier();)
+      if (is(j, token(i).text)) return true;
+    return false;
   }
 
   // Whether the word at i is used as a type: `sampler s`, `texture2d<float> t`, and not a variable of that
@@ -735,7 +749,9 @@ class Translator {
 
   void rewrite_kernel(const Entity& e) {
     for (size_t i = e.specifiers; i < e.name_at; ++i)
-      if (is(i, "kernel") || is(i, "inline") || is(i, "extern") || is(i, "static")) replace(i, "");
+      if (is(i, "kernel") || is(i, "inline") || is(i, "extern") || is(i, "static") ||
+          (i > 0 && is(i - 1, "extern")))
+        replace(i, "");
     // What is checked must not become part of its caller, which is not.
     insert_before(e.specifiers, options_.checked ? "static __attribute__((noinline)) "
                                                  : "inline __attribute__((always_inline)) ");

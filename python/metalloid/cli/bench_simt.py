@@ -218,7 +218,7 @@ def run(console: Console, *, rounds: int = 9, json_file: Path | None = None) -> 
     # this run, because it is to be empty.
     os.environ["METALLOID_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory(prefix="metalloid-bench-") as cache:
-        os.environ["METALLOID_CACHE"] = str(Path(cache) / "cache")
+        os.environ["METALLOID_CACHE_DIR"] = str(Path(cache) / "cache")
         device = ml.Device("cpu")
         console.print(f"[bold]{machine.describe()}[/]")
         measured: list[Measurement] = []

@@ -72,7 +72,7 @@ def age(seconds: float) -> str:
 def show(console: Console) -> None:
     path = folder()
     if path is None:
-        console.print("Nothing is kept: METALLOID_CACHE is empty.")
+        console.print("Nothing is kept: METALLOID_CACHE_DIR is empty.")
         return
     found = entries(path)
     if found:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import metalloid as ml
+from metalloid import _jit
 from metalloid.cli import machine
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -48,6 +51,14 @@ def _device(name: str, default: bool) -> Table:
     return table
 
 
+def _compilation() -> Table:
+    found = _jit.find_toolchain()
+    table = _grid("Compilation at run time")
+    table.add_row("compiler", escape(shlex.join(found.compiler) or f"none: {found.missing}"))
+    table.add_row("cache", escape(found.cache or "none: METALLOID_CACHE_DIR is empty"))
+    return table
+
+
 def show(console: Console) -> None:
     table = _grid("Machine")
     table.add_row("processor", f"{machine.cpu_model()}, {machine.cpu_count()} CPUs")
@@ -57,6 +68,7 @@ def show(console: Console) -> None:
     default = ml.Device().name
     for name in ml.devices():
         console.print(_device(name, name == default), "")
+    console.print(_compilation(), "")
 
     table = _grid("Versions")
     for name, version in machine.versions().items():

@@ -5,7 +5,7 @@
 // Lanes know each other by their places in the code, so none may be copied along one path or be made one with
 // another. clang is told at the functions themselves.
 #pragma GCC optimize("no-crossjumping", "no-tree-tail-merge", "no-thread-jumps", "no-split-paths", \
-                     "no-reorder-blocks")
+                     "no-reorder-blocks", "no-reorder-blocks-and-partition")
 #endif
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #define SOFTMETAL_WIDTH 32

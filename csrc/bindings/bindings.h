@@ -3,6 +3,8 @@
 
 #include <nanobind/nanobind.h>
 
+#include <string_view>
+
 #include "metalloid/buffer.h"
 #include "metalloid/encoder.h"
 
@@ -11,11 +13,29 @@ namespace metalloid::bindings {
 namespace nb = nanobind;
 
 void bind_errors(nb::module_& m);
+void bind_faults(nb::module_& m, nb::handle base);
+void bind_library(nb::module_& m);
 void bind_dtype(nb::module_& m);
 void bind_buffer(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_encoder(nb::module_& m);
 void bind_ops(nb::module_& m);
+
+// A new exception class, as an attribute of the module too.
+PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases);
+
+// Faults of a device, as Python sees them.
+std::string_view check_mode(Device& device);
+void set_check_mode(Device& device, std::string_view name);
+nb::list collected_faults(Device& device);
+// For a device whose check mode is to warn.
+void issue_warnings(Device& device);
+
+// Device.compile() and Device.kernel().
+nb::object compile(Device& device, nb::handle source, nb::handle name, nb::handle include_dirs,
+                   nb::handle headers, nb::handle macros, bool fast_math, nb::handle language_version,
+                   nb::handle simd_width);
+nb::object builtin_kernel(Device& device, std::string_view name, nb::handle constants);
 
 // A DType as Python sees it: there is one object for each, and everything that names a type compares equal.
 struct ElementType {

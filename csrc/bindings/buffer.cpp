@@ -239,9 +239,13 @@ std::string repr(const Buffer& buffer) {
 }  // namespace
 
 void wait_to_read(const Buffer& buffer) {
-  if (!buffer.busy()) return buffer.wait_to_read();
-  NoGil nogil;
-  buffer.wait_to_read();
+  if (buffer.busy()) {
+    NoGil nogil;
+    buffer.wait_to_read();
+  } else {
+    buffer.wait_to_read();
+  }
+  issue_warnings(buffer.device());
 }
 
 void wait_to_write(const Buffer& buffer) {
@@ -257,7 +261,7 @@ void bind_buffer(nb::module_& m) {
       "Always contiguous, the innermost axis last. Indexing, slicing, reshape, view and flatten share\n"
       "the memory and keep it alive. Every access from the host (numpy, memoryview, DLPack, tolist,\n"
       "item, copy_from) first waits for committed work that uses the memory, and raises DeviceError\n"
-      "if that work failed.")
+      "if that work failed, KernelFault if a checked device found a kernel of it doing wrong.")
       .def_prop_ro(
           "shape", [](const Buffer& self) { return tuple_of(self.shape()); },
           nb::sig("def shape(self) -> tuple[int, ...]"), "The sizes of the axes.")

@@ -5,6 +5,7 @@
 #include <nanobind/stl/string_view.h>
 
 #include "bindings/bindings.h"
+#include "bindings/dispatch.h"
 #include "metalloid/device.h"
 
 namespace metalloid::bindings {
@@ -18,9 +19,28 @@ nb::handle enter(nb::handle self) {
 
 void exit(CommandEncoder& encoder, nb::handle type, nb::handle, nb::handle) {
   if (!type.is_none()) return encoder.discard();
-  NoGil nogil;
-  if (encoder.status() == CommandEncoder::Status::encoding) encoder.commit();
-  encoder.wait();
+  {
+    NoGil nogil;
+    if (encoder.status() == CommandEncoder::Status::encoding) encoder.commit();
+    encoder.wait();
+  }
+  issue_warnings(encoder.device());
+}
+
+void wait(CommandEncoder& encoder, std::optional<double> timeout) {
+  {
+    NoGil nogil;
+    encoder.wait(timeout);
+  }
+  issue_warnings(encoder.device());
+}
+
+void commit_and_wait(CommandEncoder& encoder) {
+  {
+    NoGil nogil;
+    encoder.commit_and_wait();
+  }
+  issue_warnings(encoder.device());
 }
 
 std::string repr(const CommandEncoder& encoder) {
@@ -52,17 +72,38 @@ void bind_encoder(nb::module_& m) {
           "\"encoding\", \"committed\", \"completed\", \"error\" or \"discarded\".")
       .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nogil(),
                    "The seconds that the device worked; None until completion.")
+      .def("dispatch", dispatch, nb::arg("kernel").none(), nb::kw_only(), nb::arg("threads") = nb::none(),
+           nb::arg("threadgroups") = nb::none(), nb::arg("grid") = nb::none(), nb::arg("threadgroup").none(),
+           nb::arg("args") = nb::tuple(),
+           nb::sig("def dispatch(self, kernel: Kernel, *, threads: Size | None = None, "
+                   "threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, "
+                   "args: Sequence[object] | Mapping[str, object] = ()) -> None"),
+           "Runs a kernel in threadgroups of ``threadgroup`` threads.\n\n"
+           "threads, grid  how many threads there are, two words for one thing: the last threadgroups of a\n"
+           "               row may be smaller\n"
+           "threadgroups   how many threadgroups there are instead\n"
+           "args           the values of ``kernel.arguments``, as a list or tuple in their order (without\n"
+           "               those that are not active, if you like) or as a dict of names\n\n"
+           "Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer\n"
+           "of the argument's type (vectors and matrices are of their scalar's type, structs of uint8),\n"
+           "reinterpret(buffer) for one of another type, threadgroup_memory(bytes) for a threadgroup\n"
+           "argument, or, where the kernel only reads, up to 4096 bytes: a Python or NumPy number, which is\n"
+           "converted to the argument's type, a sequence of them, an array of that type, and for a struct a\n"
+           "structured NumPy value, bytes, or what else has its memory.\n\n"
+           "Raises ValidationError if anything does not fit, and then nothing was encoded: an argument that\n"
+           "is missing, unknown, of the wrong kind, type, size or alignment, out of its type's range,\n"
+           "read-only but written, or on another device; a threadgroup or its memory beyond the limits.")
       .def("barrier", &CommandEncoder::barrier,
            "Operations encoded after it see what those before it wrote. Needed in concurrent encoders only.")
       .def("commit", &CommandEncoder::commit, nogil(),
            "Hands the command buffer to the device; nothing can be encoded after that.")
-      .def("wait", &CommandEncoder::wait, nb::arg("timeout") = nb::none(), nogil(),
-           nb::sig("def wait(self, timeout: float | None = None) -> None"),
-           "Waits until the committed work is done, at most ``timeout`` seconds.\n\n"
-           "Raises DeviceError if the work failed or the time is up, Error if nothing was committed. Ctrl-C "
-           "ends\n"
-           "the wait, not the work.")
-      .def("commit_and_wait", &CommandEncoder::commit_and_wait, nogil(), "commit(), then wait().")
+      .def(
+          "wait", wait, nb::arg("timeout") = nb::none(),
+          nb::sig("def wait(self, timeout: float | None = None) -> None"),
+          "Waits until the committed work is done, at most ``timeout`` seconds.\n\n"
+          "Raises DeviceError if the work failed or the time is up, KernelFault if a checked device found a\n"
+          "kernel doing wrong, Error if nothing was committed. Ctrl-C ends the wait, not the work.")
+      .def("commit_and_wait", commit_and_wait, "commit(), then wait().")
       .def("__enter__", enter, nb::sig("def __enter__(self) -> CommandEncoder"))
       .def("__exit__", exit, nb::arg("type").none(), nb::arg("value").none(), nb::arg("traceback").none(),
            nb::sig("def __exit__(self, type: object, value: object, traceback: object) -> None"))

@@ -10,15 +10,6 @@ PyObject* error = nullptr;
 PyObject* validation_error = nullptr;
 PyObject* compile_error = nullptr;
 PyObject* device_error = nullptr;
-PyObject* kernel_fault = nullptr;
-
-PyObject* make_class(nb::module_& m, const char* name, const char* doc, nb::handle bases) {
-  std::string full = std::string("metalloid._core.") + name;
-  PyObject* type = PyErr_NewExceptionWithDoc(full.c_str(), doc, bases.ptr(), nullptr);
-  if (!type) throw nb::python_error();
-  m.attr(name) = nb::borrow(type);
-  return type;
-}
 
 // An instance of `type` with attributes.
 nb::object make(PyObject* type, const std::exception& e) { return nb::borrow(type)(e.what()); }
@@ -32,18 +23,6 @@ void translate(const std::exception_ptr& thrown, void*) {
     nb::object instance = make(compile_error, e);
     instance.attr("log") = e.log();
     PyErr_SetObject(compile_error, instance.ptr());
-  } catch (const KernelFault& e) {
-    const KernelFault::Report& report = e.report();
-    nb::object instance = make(kernel_fault, e);
-    instance.attr("kind") = report.kind;
-    instance.attr("kernel") = report.kernel;
-    instance.attr("buffer") = report.buffer;
-    instance.attr("offset") = report.offset;
-    nb::list threads;
-    for (uint64_t thread : report.threads) threads.append(thread);
-    instance.attr("threads") = nb::tuple(threads);
-    instance.attr("line") = report.line;
-    PyErr_SetObject(kernel_fault, instance.ptr());
   } catch (const DeviceError& e) {
     PyErr_SetString(device_error, e.what());
   } catch (const Error& e) {
@@ -53,30 +32,34 @@ void translate(const std::exception_ptr& thrown, void*) {
 
 }  // namespace
 
+PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases) {
+  std::string full = std::string("metalloid._core.") + name;
+  PyObject* type = PyErr_NewExceptionWithDoc(full.c_str(), doc, bases.ptr(), nullptr);
+  if (!type) throw nb::python_error();
+  m.attr(name) = nb::borrow(type);
+  return type;
+}
+
 void bind_errors(nb::module_& m) {
   error =
-      make_class(m, "Error", "The base of every error that metalloid raises.", nb::handle(PyExc_Exception));
+      make_error(m, "Error", "The base of every error that metalloid raises.", nb::handle(PyExc_Exception));
   validation_error =
-      make_class(m, "ValidationError",
+      make_error(m, "ValidationError",
                  "An argument breaks a precondition. Nothing was encoded and no buffer touched.\n\n"
                  "The message names the operation, the argument, what it got and what it needs.",
                  nb::make_tuple(nb::borrow(error), nb::borrow(PyExc_ValueError)));
-  compile_error =
-      make_class(m, "CompileError", "A shader does not compile. ``log`` is what the compiler said.", error);
-  device_error = make_class(
+  compile_error = make_error(
+      m, "CompileError",
+      "A shader does not compile. ``log`` is what the compiler said, with files and lines of the source.",
+      error);
+  device_error = make_error(
       m, "DeviceError",
       "There is no such device, it is out of memory, or a command buffer ended in an error.", error);
-  kernel_fault =
-      make_class(m, "KernelFault",
-                 "A checked device found a kernel doing wrong. Fields: ``kind``, ``kernel``, ``buffer``,\n"
-                 "``offset`` (bytes), ``threads`` (linear ids in the grid) and ``line``.",
-                 error);
   // What an instance has in any case, also one that Python code made.
   nb::handle(compile_error).attr("log") = "";
-  for (const char* field : {"kind", "kernel", "buffer"}) nb::handle(kernel_fault).attr(field) = "";
-  for (const char* field : {"offset", "line"}) nb::handle(kernel_fault).attr(field) = 0;
-  nb::handle(kernel_fault).attr("threads") = nb::make_tuple();
   nb::register_exception_translator(translate);
+  // The latest translator is asked first.
+  bind_faults(m, error);
 }
 
 }  // namespace metalloid::bindings

@@ -168,7 +168,7 @@ Buffer copy_to(Device& device, nb::handle obj, nb::handle dtype) {
     }
     type = DType::float32;
   }
-  Buffer buffer = device.empty(shape_from(array.attr("shape"), operation), type, operation);
+  Buffer buffer = device.empty(shape_from(array.attr("shape"), operation), type, operation, Contents::any);
   fill(buffer, array);
   return buffer;
 }

@@ -71,6 +71,7 @@ NB_MODULE(_core, m) {
   bind_errors(m);
   bind_dtype(m);
   bind_buffer(m);
+  bind_library(m);
   bind_encoder(m);
   bind_device(m);
   bind_ops(m);

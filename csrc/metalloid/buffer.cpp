@@ -33,8 +33,8 @@ uint64_t Buffer::wait() const {
 }
 
 void Buffer::wait_to_read() const {
-  std::string failure = device().timeline().failure(wait());
-  if (!failure.empty()) throw DeviceError("Buffer: the work that last used it failed: " + failure);
+  std::shared_ptr<const Failure> failure = device().timeline().failure(wait());
+  if (failure && failure->raises) failure->raise("Buffer: the work that last used it failed: ");
 }
 
 void Buffer::wait_to_write() const {

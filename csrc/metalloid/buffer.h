@@ -29,7 +29,7 @@ class Buffer {
   std::byte* address() const { return storage_->contents + offset_; }
 
   // Waits for the committed work that uses the memory; what uncommitted encoders hold does not count.
-  // To read it: throws DeviceError if the last of that work failed.
+  // To read it: throws DeviceError or KernelFault if the last of that work failed.
   void wait_to_read() const;
   // To write it: what failed before does not matter any more.
   void wait_to_write() const;

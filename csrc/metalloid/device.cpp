@@ -99,9 +99,10 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
       queue_(NS::TransferPtr(metal_->newCommandQueue(kCommandBuffers))),
-      timeline_(metal_.get()),
+      checked_(software::is_checked(metal_.get())),
+      timeline_(metal_.get(), &faults_),
       pool_(this, metal_.get(), &timeline_),
-      pipelines_(new std::atomic<const Pipeline*>[Kernel::count()]()) {
+      pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   if (!queue_) throw DeviceError("Device: Metal gave no command queue");
 }
 
@@ -128,17 +129,23 @@ std::string Device::shader_compiler() {
   return separator == std::string::npos ? "" : label.substr(separator + 2);
 }
 
-Buffer Device::empty(const Shape& shape, DType dtype, const char* operation) {
+Buffer Device::empty(const Shape& shape, DType dtype, const char* operation, Contents contents) {
   uint64_t bytes = byte_count(operation, shape, dtype);
   if (bytes > max_buffer_length()) {
     throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
                                " bytes, needs at most ", max_buffer_length(), " (max_buffer_length)"));
   }
-  return Buffer(pool_.allocate(bytes), 0, shape, dtype);
+  StorageRef storage = pool_.allocate(bytes);
+  if (checked() && contents == Contents::undefined) {
+    // What Metal has discarded is undefined until somebody writes it; the checks know it by that.
+    storage->buffer->setPurgeableState(MTL::PurgeableStateEmpty);
+    storage->buffer->setPurgeableState(MTL::PurgeableStateNonVolatile);
+  }
+  return Buffer(std::move(storage), 0, shape, dtype);
 }
 
 Buffer Device::zeros(const Shape& shape, DType dtype) {
-  Buffer buffer = empty(shape, dtype, "Device.zeros");
+  Buffer buffer = empty(shape, dtype, "Device.zeros", Contents::any);
   if (buffer.nbytes()) std::memset(buffer.address(), 0, buffer.nbytes());
   return buffer;
 }
@@ -164,11 +171,11 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
 
 Library& Device::library() {
   std::lock_guard lock(library_mutex_);
-  if (!library_) library_ = std::make_unique<Library>(metal_.get(), library_path());
+  if (!library_) library_ = Library::load(*this, library_path());
   return *library_;
 }
 
-const Pipeline& Device::find_pipeline(const Kernel& kernel) {
+const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {
   const Pipeline& pipeline = library().pipeline(kernel.name());
   pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
   return pipeline;
@@ -180,8 +187,9 @@ bool Device::wait(uint64_t serial, const Deadline& deadline) {
   return true;
 }
 
-uint64_t Device::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used) {
-  uint64_t serial = timeline_.commit(buffer, used);
+uint64_t Device::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+                        std::vector<KernelRef> kernels) {
+  uint64_t serial = timeline_.commit(buffer, used, std::move(kernels));
   // Handlers run latest first. Metal may have some of its own, which take locks that our commits need: by now
   // they are registered, so ours come before them.
   static std::once_flag once;
@@ -223,6 +231,12 @@ NS::SharedPtr<MTL::CommandBuffer> Device::begin_command_buffer() {
     throw DeviceError("Device.commands: Metal gave no command buffer");
   }
   return buffer;
+}
+
+void set_check_settings(const software::CheckSettings& settings) {
+  std::lock_guard lock(registry().mutex);
+  software::set_check_settings(settings);
+  for (Device* device : registry().devices) device->checked_ = software::is_checked(device->metal());
 }
 
 }  // namespace metalloid

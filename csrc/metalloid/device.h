@@ -11,11 +11,18 @@
 #include <vector>
 
 #include "metalloid/buffer.h"
+#include "metalloid/fault.h"
 #include "metalloid/library.h"
+#include "metalloid/software.h"
 #include "metalloid/storage.h"
 #include "metalloid/timeline.h"
 
 namespace metalloid {
+
+struct CompileRequest;
+
+// What new memory holds. A checked device reports kernels that read what nobody wrote.
+enum class Contents : uint8_t { undefined, any };
 
 // There is one object per device, made when it is first opened and never destroyed, so buffers,
 // encoders and threads may all keep a reference. Everything here is safe to call from any thread.
@@ -43,7 +50,8 @@ class Device {
   std::string shader_compiler();
 
   // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
-  Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty");
+  Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty",
+               Contents contents = Contents::undefined);
   Buffer zeros(const Shape& shape, DType dtype);
   Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
               void* owner);
@@ -52,7 +60,14 @@ class Device {
   void empty_cache() { pool_.empty_cache(); }
 
   Library& library();
-  const Pipeline& pipeline(const Kernel& kernel) {
+  // Kernels of somebody's own. Throws CompileError; see compile.h.
+  std::shared_ptr<Library> compile(const CompileRequest& request);
+
+  // Whether kernels are checked, and what becomes of the faults.
+  bool checked() const { return checked_.load(std::memory_order_relaxed); }
+  FaultLog& faults() { return faults_; }
+
+  const Pipeline& pipeline(const BuiltinKernel& kernel) {
     const Pipeline* pipeline = pipelines_[kernel.slot()].load(std::memory_order_acquire);
     return pipeline ? *pipeline : find_pipeline(kernel);
   }
@@ -65,7 +80,8 @@ class Device {
   MTL::Device* metal() const { return metal_.get(); }
 
   // See Timeline::commit().
-  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used);
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+                  std::vector<KernelRef> kernels);
 
   // A command buffer that retains nothing. Metal blocks when too many are open, so that is an Error here;
   // each needs one end_command_buffer() when it is committed or dropped.
@@ -75,12 +91,15 @@ class Device {
  private:
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
   static void survive_forks();
-  const Pipeline& find_pipeline(const Kernel& kernel);
+  friend void set_check_settings(const software::CheckSettings& settings);
+  const Pipeline& find_pipeline(const BuiltinKernel& kernel);
 
   const std::string name_;
   const NS::SharedPtr<MTL::Device> metal_;
   const std::string description_;
   NS::SharedPtr<MTL::CommandQueue> queue_;
+  std::atomic<bool> checked_;
+  FaultLog faults_;
   Timeline timeline_;
   StoragePool pool_;
   std::atomic<uint32_t> open_command_buffers_{0};
@@ -88,5 +107,8 @@ class Device {
   std::unique_ptr<Library> library_;
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;
 };
+
+// Of all checked devices.
+void set_check_settings(const software::CheckSettings& settings);
 
 }  // namespace metalloid

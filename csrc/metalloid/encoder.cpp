@@ -47,7 +47,7 @@ CommandEncoder::~CommandEncoder() {
 CommandEncoder::Status CommandEncoder::status() const {
   Status status = status_.load(std::memory_order_acquire);
   if (status != Status::committed || !device_.timeline().reached(serial_)) return status;
-  return device_.timeline().failure(serial_).empty() ? Status::completed : Status::error;
+  return !device_.timeline().failure(serial_) ? Status::completed : Status::error;
 }
 
 std::optional<double> CommandEncoder::gpu_time() const {
@@ -87,6 +87,49 @@ void CommandEncoder::hold(Storage* storage) {
   storage->last_encoder.store(id_, std::memory_order_relaxed);
 }
 
+void CommandEncoder::hold(const Kernel& kernel) {
+  if (kernel.last_encoder.load(std::memory_order_relaxed) == id_) return;
+  kernels_.push_back(kernel.shared_from_this());
+  kernel.last_encoder.store(id_, std::memory_order_relaxed);
+}
+
+void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
+  if (pipeline_ == &pipeline) return;
+  encoder_->setComputePipelineState(pipeline.state.get());
+  pipeline_ = &pipeline;
+}
+
+void CommandEncoder::set_buffer(uint8_t index, const Buffer& buffer) {
+  MTL::Buffer* metal = buffer.storage()->buffer.get();
+  const uint64_t length = buffer.nbytes();
+  // An empty view may start where its allocation ends.
+  const uint64_t offset = length ? buffer.offset() : 0;
+  Bound& bound = bound_[index];
+  if (device_.checked()) {
+    if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
+      // How far the view goes, which Metal has no other word for.
+      metal->addDebugMarker(MTLSTR("view"), NS::Range(offset, length));
+      encoder_->setBuffer(metal, offset, index);
+    }
+  } else if (bound.buffer != metal) {
+    encoder_->setBuffer(metal, offset, index);
+  } else if (bound.offset != offset) {
+    encoder_->setBufferOffset(offset, index);
+  }
+  bound = {metal, offset, length};
+}
+
+void CommandEncoder::set_bytes(uint8_t index, const void* bytes, uint64_t length) {
+  encoder_->setBytes(bytes, length, index);
+  bound_[index] = {};
+}
+
+void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
+  if (memory_[index] == length) return;
+  encoder_->setThreadgroupMemoryLength(length, index);
+  memory_[index] = length;
+}
+
 void CommandEncoder::dispatch(const Pipeline& pipeline, std::initializer_list<Argument> arguments,
                               Extent threadgroups, Extent threads) {
   Turn turn(*this);
@@ -96,41 +139,77 @@ void CommandEncoder::dispatch(const Pipeline& pipeline, std::initializer_list<Ar
   for (const Argument& argument : arguments) {
     if (argument.kind == Argument::Kind::buffer) hold(static_cast<const Buffer*>(argument.object)->storage());
   }
-  if (pipeline_ != &pipeline) {
-    encoder_->setComputePipelineState(pipeline.state.get());
-    pipeline_ = &pipeline;
-  }
+  set_pipeline(pipeline);
   for (const Argument& argument : arguments) {
-    uint8_t index = argument.index;
     switch (argument.kind) {
-      case Argument::Kind::buffer: {
-        const auto& buffer = *static_cast<const Buffer*>(argument.object);
-        const MTL::Buffer* metal = buffer.storage()->buffer.get();
-        // An empty view may start where its allocation ends.
-        uint64_t offset = argument.length ? buffer.offset() : 0;
-        Bound& bound = bound_[index];
-        if (bound.buffer != metal) {
-          encoder_->setBuffer(metal, offset, index);
-        } else if (bound.offset != offset) {
-          encoder_->setBufferOffset(offset, index);
-        }
-        bound = {metal, offset};
+      case Argument::Kind::buffer:
+        set_buffer(argument.index, *static_cast<const Buffer*>(argument.object));
         break;
-      }
       case Argument::Kind::bytes:
-        encoder_->setBytes(argument.object, argument.length, index);
-        bound_[index] = {};
+        set_bytes(argument.index, argument.object, argument.length);
         break;
       case Argument::Kind::threadgroup_memory:
-        if (memory_[index] != argument.length) {
-          encoder_->setThreadgroupMemoryLength(argument.length, index);
-          memory_[index] = argument.length;
-        }
+        set_memory(argument.index, argument.length);
         break;
     }
   }
   encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
                                  MTL::Size(threads.x, threads.y, threads.z));
+  ++dispatches_;
+}
+
+void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                              const Extent& threadgroup) {
+  Turn turn(*this);
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) {
+    check_encoding(("dispatch of " + kernel.name()).c_str());
+  }
+  if (&kernel.device() != &device_) {
+    throw ValidationError(text("dispatch of ", kernel.name(), ": the kernel is of device ",
+                               kernel.device().name(), ", needs one of the encoder's device ",
+                               device_.name()));
+  }
+  kernel.check(values, grid, threadgroup);
+  const auto& [x, y, z] = grid.size;
+  if (x == 0 || y == 0 || z == 0) {
+    ++dispatches_;
+    return;
+  }
+  if (!encoder_) begin();
+  const std::vector<KernelArgument>& arguments = kernel.arguments();
+  // First, because it may run out of memory.
+  hold(kernel);
+  for (const Value& value : values) {
+    if (value.kind == Value::Kind::buffer || value.kind == Value::Kind::reinterpreted) {
+      hold(static_cast<const Buffer*>(value.object)->storage());
+    }
+  }
+  set_pipeline(kernel.pipeline());
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!arguments[i].active) continue;
+    const Value& value = values[i];
+    const auto index = static_cast<uint8_t>(arguments[i].index);
+    switch (value.kind) {
+      case Value::Kind::buffer:
+      case Value::Kind::reinterpreted:
+        set_buffer(index, *static_cast<const Buffer*>(value.object));
+        break;
+      case Value::Kind::bytes:
+        set_bytes(index, value.object, value.length);
+        break;
+      case Value::Kind::memory:
+        set_memory(index, padded_memory(value.length));
+        break;
+      case Value::Kind::none:
+        break;
+    }
+  }
+  const MTL::Size size(x, y, z), threads(threadgroup.x, threadgroup.y, threadgroup.z);
+  if (grid.unit == Grid::Unit::threads) {
+    encoder_->dispatchThreads(size, threads);
+  } else {
+    encoder_->dispatchThreadgroups(size, threads);
+  }
   ++dispatches_;
 }
 
@@ -149,6 +228,7 @@ void CommandEncoder::close(Status status) {
     device_.end_command_buffer();
   }
   held_.clear();
+  kernels_.clear();
   status_.store(status, std::memory_order_release);
 }
 
@@ -158,7 +238,7 @@ void CommandEncoder::commit() {
   if (encoder_) {
     AutoreleaseScope scope;
     encoder_->endEncoding();
-    serial_ = device_.commit(command_buffer_, held_);
+    serial_ = device_.commit(command_buffer_, held_, std::move(kernels_));
   }
   // The serial in the storages protects them now.
   close(Status::committed);
@@ -192,10 +272,10 @@ void CommandEncoder::wait(std::optional<double> timeout) {
   if (!device_.wait(serial, deadline)) {
     throw DeviceError(text("CommandEncoder.wait: not completed within ", *timeout, " seconds"));
   }
-  std::string failure = device_.timeline().failure(serial);
-  if (!failure.empty()) {
-    throw DeviceError(text("CommandEncoder.wait: ", label_.empty() ? "the command buffer" : label_,
-                           " ended in an error: ", failure));
+  std::shared_ptr<const Failure> failure = device_.timeline().failure(serial);
+  if (failure && failure->raises) {
+    failure->raise(text("CommandEncoder.wait: ", label_.empty() ? "the command buffer" : label_,
+                        " ended in an error: "));
   }
 }
 

@@ -6,20 +6,15 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "metalloid/buffer.h"
 #include "metalloid/device.h"
-#include "metalloid/library.h"
+#include "metalloid/kernel.h"
 
 namespace metalloid {
-
-enum class Access : uint8_t { read, write, read_write };
-
-struct Extent {
-  uint64_t x = 1, y = 1, z = 1;
-};
 
 // One argument of a dispatch, for [[buffer(index)]] or [[threadgroup(index)]]. Refers to what it is made
 // from, which must live until dispatch() returns.
@@ -34,9 +29,8 @@ struct Argument {
   }
   // Rounded up to the 16 bytes that Metal asks for, at least 16.
   static Argument memory(uint8_t index, uint64_t bytes) {
-    return {Kind::threadgroup_memory, Access::read_write, index, padded(bytes), nullptr};
+    return {Kind::threadgroup_memory, Access::read_write, index, padded_memory(bytes), nullptr};
   }
-  static constexpr uint64_t padded(uint64_t bytes) { return bytes ? (bytes + 15) / 16 * 16 : 16; }
 
   Kind kind;
   Access access;
@@ -79,11 +73,16 @@ class CommandEncoder {
   // and valid: operations check before they come here.
   void dispatch(const Pipeline& pipeline, std::initializer_list<Argument> arguments, Extent threadgroups,
                 Extent threads);
+  // Runs `kernel` over `grid` in threadgroups of `threadgroup` threads. `values` are for the kernel's
+  // arguments by position. Throws ValidationError before anything is encoded.
+  void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                const Extent& threadgroup);
   // What comes after sees the memory that what came before wrote.
   void barrier();
 
   void commit();
-  // Throws DeviceError if the work failed or if `timeout` seconds pass first.
+  // Throws DeviceError if the work failed or if `timeout` seconds pass first, KernelFault for what checks
+  // found.
   void wait(std::optional<double> timeout = std::nullopt);
   void commit_and_wait() {
     commit();
@@ -98,11 +97,17 @@ class CommandEncoder {
   struct Bound {
     const MTL::Buffer* buffer = nullptr;
     uint64_t offset = 0;
+    uint64_t length = 0;
   };
   static constexpr size_t kBuffers = 31;
 
   void begin();
   void hold(Storage* storage);
+  void hold(const Kernel& kernel);
+  void set_pipeline(const Pipeline& pipeline);
+  void set_buffer(uint8_t index, const Buffer& buffer);
+  void set_bytes(uint8_t index, const void* bytes, uint64_t length);
+  void set_memory(uint8_t index, uint64_t length);
   void close(Status status);
 
   Device& device_;
@@ -122,6 +127,7 @@ class CommandEncoder {
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
+  std::vector<KernelRef> kernels_;
 };
 
 std::string_view name_of(CommandEncoder::Status status);

@@ -36,24 +36,6 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
-// What a checked device found a kernel doing wrong.
-class KernelFault : public Error {
- public:
-  struct Report {
-    std::string kind;    // "out-of-bounds", "race", ...
-    std::string kernel;  // host name
-    std::string buffer;  // argument name, empty if it is none of the arguments
-    uint64_t offset = 0;
-    std::vector<uint64_t> threads;  // linear thread ids in the grid
-    uint32_t line = 0;
-  };
-  KernelFault(const std::string& message, Report report) : Error(message), report_(std::move(report)) {}
-  const Report& report() const { return report_; }
-
- private:
-  Report report_;
-};
-
 // Joins its arguments into a message: text("weight has ", n, " elements").
 template <class... Parts>
 std::string text(const Parts&... parts) {

@@ -2,10 +2,12 @@
 
 #include <dlfcn.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdlib>
 
+#include "metalloid/device.h"
 #include "metalloid/error.h"
-#include "metalloid/timeline.h"
 
 namespace metalloid {
 
@@ -42,18 +44,22 @@ std::string library_path() {
   return (slash == std::string::npos ? "." : path.substr(0, slash)) + "/metalloid.metallib";
 }
 
-Kernel::Kernel(std::string name) : name_(std::move(name)), slot_(kernel_count().fetch_add(1)) {}
+BuiltinKernel::BuiltinKernel(std::string name) : name_(std::move(name)), slot_(kernel_count().fetch_add(1)) {}
 
-uint32_t Kernel::count() { return kernel_count().load(); }
+uint32_t BuiltinKernel::count() { return kernel_count().load(); }
 
-Library::Library(MTL::Device* device, const std::string& path) : device_(device) {
+Library::Library(Device& device, NS::SharedPtr<MTL::Library> library)
+    : device_(device), library_(std::move(library)) {}
+
+std::unique_ptr<Library> Library::load(Device& device, const std::string& path) {
   AutoreleaseScope scope;
   NS::Error* error = nullptr;
-  library_ = NS::TransferPtr(device->newLibrary(ns_string(path).get(), &error));
-  if (!library_) {
+  auto library = NS::TransferPtr(device.metal()->newLibrary(ns_string(path).get(), &error));
+  if (!library) {
     throw DeviceError(
         text("Device: cannot load the kernels from ", path, ": ", describe(error, "Metal gave no reason")));
   }
+  return std::make_unique<Library>(device, std::move(library));
 }
 
 std::vector<std::string> Library::kernels() const {
@@ -71,47 +77,144 @@ std::string Library::label() const {
   return to_string(library_->label());
 }
 
-const Pipeline& Library::pipeline(std::string_view name, std::span<const FunctionConstant> constants) {
-  std::string key(name);
-  for (const FunctionConstant& constant : constants) {
-    key.append(1, '\0').append(constant.name).append(1, '\0');
-    key.append(reinterpret_cast<const char*>(&constant.bits), sizeof constant.bits);
-  }
-  std::lock_guard lock(mutex_);
-  std::unique_ptr<Pipeline>& pipeline = pipelines_[key];
-  if (!pipeline) pipeline = make(name, constants);
-  return *pipeline;
+NS::SharedPtr<MTL::Function> Library::function(std::string_view name) const {
+  return NS::TransferPtr(library_->newFunction(ns_string(std::string(name)).get()));
 }
 
-std::unique_ptr<Pipeline> Library::make(std::string_view name, std::span<const FunctionConstant> constants) {
+std::vector<KernelConstant> Library::constants(std::string_view name) const {
   AutoreleaseScope scope;
-  NS::Error* error = nullptr;
-  NS::SharedPtr<NS::String> function_name = ns_string(std::string(name));
-  NS::SharedPtr<MTL::Function> function;
-  if (constants.empty()) {
-    function = NS::TransferPtr(library_->newFunction(function_name.get()));
-  } else {
-    auto values = NS::TransferPtr(MTL::FunctionConstantValues::alloc()->init());
-    for (const FunctionConstant& constant : constants) {
-      values->setConstantValue(&constant.bits, constant.type, ns_string(std::string(constant.name)).get());
+  NS::SharedPtr<MTL::Function> plain = function(name);
+  if (!plain) {
+    std::string known;
+    for (const std::string& each : kernels()) known += (known.empty() ? "" : ", ") + each;
+    throw ValidationError(text("Library.kernel: the library has no kernel \"", name,
+                               "\", needs one of: ", known.empty() ? "none" : known));
+  }
+  std::vector<KernelConstant> constants;
+  const NS::Dictionary* declared = plain->functionConstantsDictionary();
+  if (!declared) return constants;
+  NS::Enumerator<NS::String>* names = declared->keyEnumerator<NS::String>();
+  while (const NS::String* key = names->nextObject()) {
+    auto* constant = declared->object<MTL::FunctionConstant>(key);
+    constants.push_back({to_string(constant->name()), static_cast<uint32_t>(constant->index()),
+                         constant->type(), constant->required()});
+  }
+  std::sort(constants.begin(), constants.end(),
+            [](const KernelConstant& a, const KernelConstant& b) { return a.index < b.index; });
+  return constants;
+}
+
+namespace {
+
+std::string name_of(const KernelConstant& constant) {
+  return text(constant.name, " (index ", constant.index, ", ", metalloid::name_of(constant.type), ')');
+}
+
+std::string list_of(const std::vector<KernelConstant>& constants) {
+  std::string all;
+  for (const KernelConstant& constant : constants) all += (all.empty() ? "" : ", ") + name_of(constant);
+  return all.empty() ? "none" : all;
+}
+
+size_t find(std::string_view kernel, const std::vector<KernelConstant>& constants,
+            const ConstantValue& value) {
+  for (size_t i = 0; i < constants.size(); ++i) {
+    if (value.name.empty() ? constants[i].index == value.index : constants[i].name == value.name) return i;
+  }
+  throw ValidationError(text("kernel ", kernel, ": there is no function constant ",
+                             value.name.empty() ? text("of index ", value.index) : '"' + value.name + '"',
+                             ", needs some of: ", list_of(constants)));
+}
+
+// The bytes of a value, as Metal takes them.
+std::string pack(std::string_view kernel, const KernelConstant& constant, const ConstantValue& value) {
+  Element element = element_of(constant.type);
+  if (!element.dtype || element.columns > 1) {
+    throw ValidationError(text("kernel ", kernel, ": function constant ", name_of(constant),
+                               " has a type that takes no value"));
+  }
+  if (value.lanes.size() != element.lanes) {
+    throw ValidationError(text("kernel ", kernel, ": function constant ", name_of(constant), " got ",
+                               value.lanes.size(), " numbers, needs ", +element.lanes));
+  }
+  const size_t size = size_of(*element.dtype);
+  // Three lanes take the space of four.
+  std::string bytes(size * (element.lanes == 3 ? 4 : element.lanes), '\0');
+  for (size_t lane = 0; lane < value.lanes.size(); ++lane) {
+    if (const char* needs = store(value.lanes[lane], *element.dtype, bytes.data() + lane * size)) {
+      throw ValidationError(text("kernel ", kernel, ": function constant ", name_of(constant), " is ",
+                                 value.lanes[lane], ", needs ", needs));
     }
-    function = NS::TransferPtr(library_->newFunction(function_name.get(), values.get(), &error));
   }
-  if (!function) {
-    throw DeviceError(text("kernel ", name, ": the library has none such: ", describe(error, "no function")));
+  return bytes;
+}
+
+}  // namespace
+
+std::shared_ptr<const Kernel> Library::kernel(std::string_view name, std::span<const ConstantValue> values) {
+  std::string key(name);
+  if (values.empty()) {
+    std::lock_guard lock(mutex_);
+    if (auto known = kernels_.find(key); known != kernels_.end()) return known->second;
   }
-  auto state = NS::TransferPtr(device_->newComputePipelineState(function.get(), &error));
+  AutoreleaseScope scope;
+  std::vector<KernelConstant> declared = constants(name);
+  std::vector<std::string> given(declared.size());
+  for (const ConstantValue& value : values) {
+    size_t i = find(name, declared, value);
+    if (!given[i].empty()) {
+      throw ValidationError(text("kernel ", name, ": function constant ", name_of(declared[i]),
+                                 " is given twice, needs one value"));
+    }
+    given[i] = pack(name, declared[i], value);
+  }
+  auto packed = NS::TransferPtr(MTL::FunctionConstantValues::alloc()->init());
+  for (size_t i = 0; i < declared.size(); ++i) {
+    const KernelConstant& constant = declared[i];
+    if (given[i].empty()) {
+      if (!constant.required) continue;
+      throw ValidationError(text("kernel ", name, ": function constant ", name_of(constant),
+                                 " has no value, needs one: constants={\"", constant.name, "\": ...}"));
+    }
+    packed->setConstantValue(given[i].data(), constant.type, constant.index);
+    key.append(1, '\0').append(std::to_string(constant.index)).append(1, '=').append(given[i]);
+  }
+  std::lock_guard lock(mutex_);
+  std::shared_ptr<const Kernel>& kernel = kernels_[key];
+  if (!kernel) kernel = make(name, declared.empty() ? nullptr : packed.get(), std::move(declared));
+  return kernel;
+}
+
+const Pipeline& Library::pipeline(std::string_view name) {
+  try {
+    return kernel(name)->pipeline();
+  } catch (const ValidationError& e) {
+    throw DeviceError(e.what());
+  }
+}
+
+std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::FunctionConstantValues* values,
+                                            std::vector<KernelConstant> constants) {
+  NS::Error* error = nullptr;
+  NS::SharedPtr<MTL::Function> specialized =
+      values ? NS::TransferPtr(library_->newFunction(ns_string(std::string(name)).get(), values, &error))
+             : function(name);
+  if (!specialized) throw DeviceError(text("kernel ", name, ": ", describe(error, "Metal gave no reason")));
+  MTL::ComputePipelineReflection* reflection = nullptr;
+  auto state = NS::TransferPtr(device_.metal()->newComputePipelineState(
+      specialized.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
+      &error));
   if (!state) {
     throw DeviceError(text("kernel ", name, ": no pipeline: ", describe(error, "Metal gave no reason")));
   }
-  auto pipeline = std::make_unique<Pipeline>();
-  pipeline->name = name;
-  pipeline->execution_width = static_cast<uint32_t>(state->threadExecutionWidth());
-  pipeline->max_threads = static_cast<uint32_t>(state->maxTotalThreadsPerThreadgroup());
-  pipeline->static_memory = state->staticThreadgroupMemoryLength();
-  pipeline->threadgroup_memory_limit = device_->maxThreadgroupMemoryLength();
-  pipeline->state = std::move(state);
-  return pipeline;
+  Pipeline pipeline{};
+  pipeline.name = name;
+  pipeline.execution_width = static_cast<uint32_t>(state->threadExecutionWidth());
+  pipeline.max_threads = static_cast<uint32_t>(state->maxTotalThreadsPerThreadgroup());
+  pipeline.static_memory = state->staticThreadgroupMemoryLength();
+  pipeline.threadgroup_memory_limit = device_.max_threadgroup_memory_length();
+  pipeline.state = std::move(state);
+  return std::make_shared<Kernel>(device_, std::move(pipeline), reflection, std::move(constants));
 }
 
 }  // namespace metalloid

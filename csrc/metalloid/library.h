@@ -1,7 +1,6 @@
-// Compiled shaders and the pipelines made from them.
+// Compiled shaders and the kernels made from them.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -11,60 +10,53 @@
 #include <unordered_map>
 #include <vector>
 
+#include "metalloid/kernel.h"
 #include "metalloid/metal.h"
 
 namespace metalloid {
 
-// A kernel ready to run. Lives as long as its library.
-struct Pipeline {
-  std::string name;
-  NS::SharedPtr<MTL::ComputePipelineState> state;
-  uint32_t execution_width;           // threads of a SIMD-group
-  uint32_t max_threads;               // of a threadgroup
-  uint64_t static_memory;             // threadgroup memory that the kernel declares itself
-  uint64_t threadgroup_memory_limit;  // of the device
-};
-
-// The value of one [[function_constant]], given by name.
-struct FunctionConstant {
-  std::string_view name;
-  MTL::DataType type;
-  uint64_t bits;  // the value, in its lowest bytes
-
-  static FunctionConstant boolean(std::string_view name, bool value) {
-    return {name, MTL::DataTypeBool, value ? uint64_t{1} : 0};
-  }
-  static FunctionConstant uint32(std::string_view name, uint32_t value) {
-    return {name, MTL::DataTypeUInt, value};
-  }
+// The value of one [[function_constant]], one number for each of its lanes.
+struct ConstantValue {
+  std::string name;  // empty: given by index
+  uint32_t index = 0;
+  std::vector<Number> lanes;
 };
 
 class Library {
  public:
+  Library(Device& device, NS::SharedPtr<MTL::Library> library);
   // Loads a compiled library. Throws DeviceError with what Metal says.
-  Library(MTL::Device* device, const std::string& path);
+  static std::unique_ptr<Library> load(Device& device, const std::string& path);
 
+  Device& device() const { return device_; }
   std::vector<std::string> kernels() const;
   // Metal's label of the library.
   std::string label() const;
 
-  // The pipeline of a kernel with these constants; made on first use. Safe to call from any thread.
-  const Pipeline& pipeline(std::string_view name, std::span<const FunctionConstant> constants = {});
+  // A kernel with these constants; made on first use. Safe to call from any thread. Throws ValidationError
+  // for a name, constant or value that does not fit, DeviceError for what Metal says.
+  std::shared_ptr<const Kernel> kernel(std::string_view name, std::span<const ConstantValue> constants = {});
+  // The function constants of a kernel.
+  std::vector<KernelConstant> constants(std::string_view name) const;
+  // The same for the operations: what is missing is the library's fault, so a DeviceError.
+  const Pipeline& pipeline(std::string_view name);
 
  private:
-  std::unique_ptr<Pipeline> make(std::string_view name, std::span<const FunctionConstant> constants);
+  NS::SharedPtr<MTL::Function> function(std::string_view name) const;
+  std::shared_ptr<const Kernel> make(std::string_view name, const MTL::FunctionConstantValues* values,
+                                     std::vector<KernelConstant> constants);
 
-  MTL::Device* device_;
-  NS::SharedPtr<MTL::Library> library_;
+  Device& device_;
+  const NS::SharedPtr<MTL::Library> library_;
   std::mutex mutex_;
-  std::unordered_map<std::string, std::unique_ptr<Pipeline>> pipelines_;
+  std::unordered_map<std::string, std::shared_ptr<const Kernel>> kernels_;
 };
 
 // A kernel of the built-in library, declared at namespace scope by the operation that dispatches it.
 // Each declaration has a slot of its own on every device: Device::pipeline() is an array access.
-class Kernel {
+class BuiltinKernel {
  public:
-  explicit Kernel(std::string name);
+  explicit BuiltinKernel(std::string name);
   const std::string& name() const { return name_; }
   uint32_t slot() const { return slot_; }
   static uint32_t count();

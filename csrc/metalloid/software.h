@@ -31,9 +31,18 @@ void set_check_settings(const CheckSettings& settings);
 // Whether kernels on the device are checked.
 bool is_checked(const MTL::Device* device);
 
-// The builtin attributes of a kernel's arguments, and where it is in its source.
+// What Metal's reflection does not tell of a kernel; empty where nobody knows.
 struct KernelInfo {
-  std::vector<std::string> builtins;
+  struct Argument {
+    bool threadgroup;
+    uint32_t index;
+    std::string address_space;  // "device", "constant" or "threadgroup"
+    MTL::DataType type;
+    std::string type_name;  // as written
+  };
+  std::vector<Argument> arguments;
+  std::vector<std::string> builtins;  // the attributes of its other arguments
+  // Where it is in its source.
   std::string file;
   uint32_t line = 0;
 };

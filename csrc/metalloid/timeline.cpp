@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "metalloid/error.h"
+#include "metalloid/kernel.h"
 #include "metalloid/storage.h"
 
 namespace metalloid {
@@ -24,11 +25,18 @@ std::string describe(const NS::Error* error, const char* otherwise) {
   return reason.empty() ? otherwise : reason;
 }
 
-Timeline::Timeline(MTL::Device* device) : event_(NS::TransferPtr(device->newSharedEvent())) {
+void Failure::raise(const std::string& what) const {
+  if (!faults.empty()) throw KernelFault(reason, faults);
+  throw DeviceError(what + reason);
+}
+
+Timeline::Timeline(MTL::Device* device, FaultLog* log)
+    : log_(log), event_(NS::TransferPtr(device->newSharedEvent())) {
   if (!event_) throw DeviceError("Device: Metal gave no shared event");
 }
 
-uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used) {
+uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+                          std::vector<KernelRef> kernels) {
   AutoreleaseScope scope;
   if (in_flight_count() >= kRetireAt) retire();  // for those who commit and never wait
   // Serials must be handed out in the order of the commits.
@@ -36,7 +44,7 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
   uint64_t serial = last_.load(std::memory_order_relaxed) + 1;
   {
     std::lock_guard lock(mutex_);
-    in_flight_.push_back({serial, buffer});
+    in_flight_.push_back({serial, buffer, std::move(kernels)});
   }
   last_.store(serial, std::memory_order_release);
   for (const StorageRef& storage : used) storage->last_use.store(serial, std::memory_order_release);
@@ -52,19 +60,26 @@ size_t Timeline::in_flight_count() const {
 
 void Timeline::retire() {
   AutoreleaseScope scope;
+  std::vector<InFlight> done;  // goes when the lock has
   std::lock_guard lock(mutex_);
   uint64_t signaled = event_->signaledValue();
   while (!in_flight_.empty()) {
-    const InFlight& front = in_flight_.front();
+    InFlight& front = in_flight_.front();
     MTL::CommandBufferStatus status = front.buffer->status();
     // A command buffer that failed need not have reached its signal.
     if (status != MTL::CommandBufferStatusError && front.serial > signaled) break;
     if (status == MTL::CommandBufferStatusError) {
+      const NS::Error* error = front.buffer->error();
+      auto failure = std::make_shared<Failure>();
+      failure->reason = describe(error, "no reason given");
+      failure->faults = faults_of(error);
+      failure->raises = failure->faults.empty() || !log_->take(failure->faults);
       if (failures_.size() == kFailuresKept) failures_.pop_front();
-      failures_.emplace_back(front.serial, describe(front.buffer->error(), "no reason given"));
+      failures_.emplace_back(front.serial, std::move(failure));
       any_failure_.store(true, std::memory_order_release);
     }
     completed_.store(front.serial, std::memory_order_release);
+    done.push_back(std::move(front));
     in_flight_.pop_front();
   }
 }
@@ -92,11 +107,11 @@ bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
   return true;
 }
 
-std::string Timeline::failure(uint64_t serial) const {
+std::shared_ptr<const Failure> Timeline::failure(uint64_t serial) const {
   if (!any_failure_.load(std::memory_order_acquire)) return {};
   std::lock_guard lock(mutex_);
-  for (const auto& [failed, reason] : failures_) {
-    if (failed == serial) return reason;
+  for (const auto& [failed, failure] : failures_) {
+    if (failed == serial) return failure;
   }
   return {};
 }

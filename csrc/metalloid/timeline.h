@@ -5,17 +5,22 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "metalloid/fault.h"
 #include "metalloid/metal.h"
 
 namespace metalloid {
 
+class Kernel;
 class StorageRef;
+using KernelRef = std::shared_ptr<const Kernel>;
 
 // Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
 using WaitHook = void (*)();
@@ -23,13 +28,25 @@ void set_wait_hook(WaitHook hook);
 
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 
+// Why a command buffer failed.
+struct Failure {
+  std::string reason;
+  Faults faults;
+  bool raises = true;  // false: the faults have been dealt with
+
+  // Throws KernelFault, or DeviceError with `what` before the reason.
+  void raise(const std::string& what) const;
+};
+
 class Timeline {
  public:
-  explicit Timeline(MTL::Device* device);
+  // `log` takes the faults of what failed.
+  Timeline(MTL::Device* device, FaultLog* log);
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
-  // noted in the storages that the command buffer uses.
-  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used);
+  // noted in the storages that the command buffer uses; its kernels are kept until it is complete.
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+                  std::vector<KernelRef> kernels);
 
   // Whether `serial` was already seen to be complete; costs one load.
   bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }
@@ -45,17 +62,19 @@ class Timeline {
   std::mutex& commit_mutex() { return commit_mutex_; }
   std::mutex& mutex() { return mutex_; }
 
-  // Why the command buffer failed; empty if it did not (or if very many others did since).
-  std::string failure(uint64_t serial) const;
+  // Why the command buffer failed; null if it did not (or if very many others did since).
+  std::shared_ptr<const Failure> failure(uint64_t serial) const;
 
  private:
   struct InFlight {
     uint64_t serial;
     NS::SharedPtr<MTL::CommandBuffer> buffer;
+    std::vector<KernelRef> kernels;
   };
   size_t in_flight_count() const;
   void retire();
 
+  FaultLog* const log_;
   NS::SharedPtr<MTL::SharedEvent> event_;
   std::atomic<uint64_t> completed_{0};
   std::atomic<uint64_t> last_{0};
@@ -63,7 +82,7 @@ class Timeline {
   std::mutex commit_mutex_;
   mutable std::mutex mutex_;
   std::deque<InFlight> in_flight_;
-  std::deque<std::pair<uint64_t, std::string>> failures_;
+  std::deque<std::pair<uint64_t, std::shared_ptr<const Failure>>> failures_;
 };
 
 // The localised description of a Metal error, or `otherwise` where there is none.

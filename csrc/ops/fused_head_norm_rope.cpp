@@ -107,7 +107,7 @@ Call check_call(const Check& check, const Buffer& x, const HeadNormRope& options
   return call;
 }
 
-const Kernel& kernel_for(const Buffer& x, const HeadNormRope& options) {
+const BuiltinKernel& kernel_for(const Buffer& x, const HeadNormRope& options) {
   if (options.cos) {
     return options.weight ? kCachedWeighted(x.dtype(), options.weight->dtype()) : kCached(x.dtype());
   }
@@ -129,8 +129,8 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
                 {"weight", options.weight}});
 
   const Pipeline& pipeline = encoder.device().pipeline(kernel_for(x, options));
-  uint64_t head_bytes = Argument::padded(call.params.head_dim * sizeof(float));
-  uint64_t factor_bytes = Argument::padded(2 * call.params.head_dim * sizeof(float));
+  uint64_t head_bytes = padded_memory(call.params.head_dim * sizeof(float));
+  uint64_t factor_bytes = padded_memory(2 * call.params.head_dim * sizeof(float));
   uint32_t simdgroups =
       cooperative_simdgroups(pipeline, call.params.heads, kHeadSimdgroups, head_bytes, factor_bytes);
   check.threadgroup_memory("x", simdgroups, pipeline, x.shape());

@@ -13,9 +13,9 @@ constexpr uint64_t kTileBytes = 8 * kChunk * sizeof(float);  // of one SIMD-grou
 constexpr uint32_t kMaxSimdgroups = 8;
 constexpr uint64_t kMaxValueDim = 256;
 
-const Kernel kK64("gated_delta_net_chunk_o_k64");
-const Kernel kK128("gated_delta_net_chunk_o_k128");
-const Kernel kK256("gated_delta_net_chunk_o_k256");
+const BuiltinKernel kK64("gated_delta_net_chunk_o_k64");
+const BuiltinKernel kK128("gated_delta_net_chunk_o_k128");
+const BuiltinKernel kK256("gated_delta_net_chunk_o_k256");
 
 void check_input(const Check& check, const char* name, const Buffer& buffer, DType type,
                  const char* type_text, size_t rank, const char* shape_text) {

@@ -7,8 +7,8 @@ namespace metalloid::ops {
 
 namespace {
 
-const Kernel kElements16("im2col_2d_16");
-const Kernel kElements32("im2col_2d_32");
+const BuiltinKernel kElements16("im2col_2d_16");
+const BuiltinKernel kElements32("im2col_2d_32");
 
 constexpr uint64_t kElementsPerThread = 4;
 

@@ -11,26 +11,28 @@ namespace metalloid::ops {
 class KernelsByType {
  public:
   explicit KernelsByType(const std::string& name)
-      : kernels_{Kernel(name + "_f32"), Kernel(name + "_f16"), Kernel(name + "_bf16")} {}
-  const Kernel& operator()(DType x) const { return kernels_[number(x)]; }
+      : kernels_{BuiltinKernel(name + "_f32"), BuiltinKernel(name + "_f16"), BuiltinKernel(name + "_bf16")} {}
+  const BuiltinKernel& operator()(DType x) const { return kernels_[number(x)]; }
 
  private:
-  Kernel kernels_[kFloatCount];
+  BuiltinKernel kernels_[kFloatCount];
 };
 
 // name_<x>_<w>: the weight has x's type or is f32.
 class KernelsByTypeAndWeight {
  public:
   explicit KernelsByTypeAndWeight(const std::string& name)
-      : same_{Kernel(name + "_f32_f32"), Kernel(name + "_f16_f16"), Kernel(name + "_bf16_bf16")},
-        f32_{Kernel(name + "_f32_f32"), Kernel(name + "_f16_f32"), Kernel(name + "_bf16_f32")} {}
-  const Kernel& operator()(DType x, DType weight) const {
+      : same_{BuiltinKernel(name + "_f32_f32"), BuiltinKernel(name + "_f16_f16"),
+              BuiltinKernel(name + "_bf16_bf16")},
+        f32_{BuiltinKernel(name + "_f32_f32"), BuiltinKernel(name + "_f16_f32"),
+             BuiltinKernel(name + "_bf16_f32")} {}
+  const BuiltinKernel& operator()(DType x, DType weight) const {
     return weight == x ? same_[number(x)] : f32_[number(x)];
   }
 
  private:
-  Kernel same_[kFloatCount];
-  Kernel f32_[kFloatCount];
+  BuiltinKernel same_[kFloatCount];
+  BuiltinKernel f32_[kFloatCount];
 };
 
 }  // namespace metalloid::ops

@@ -34,7 +34,7 @@ Buffer vision_2d_rope(CommandEncoder& encoder, const Buffer& x, const Buffer& po
                {{"x", &x, true}, {"pos_x", &pos_x}, {"pos_y", &pos_y}});
 
   const Pipeline& pipeline = encoder.device().pipeline(kKernels(x.dtype()));
-  uint64_t head_bytes = Argument::padded(head_dim * sizeof(float));
+  uint64_t head_bytes = padded_memory(head_dim * sizeof(float));
   uint32_t simdgroups =
       cooperative_simdgroups(pipeline, x.shape()[1], kHeadSimdgroups, head_bytes, head_bytes);
   check.threadgroup_memory("x", simdgroups, pipeline, x.shape());

@@ -9,22 +9,33 @@
     y.numpy()
 
 A Device makes Buffers and CommandEncoders; the operations are in metalloid.ops, NumPy oracles for them in
-metalloid.reference.
+metalloid.reference. Device.compile() makes kernels of your own, CommandEncoder.dispatch() runs them.
 """
+
+from collections import namedtuple as _namedtuple
 
 from . import ops
 from ._core import (
     Buffer,
+    CheckSettings,
     CommandEncoder,
     CompileError,
     Device,
     DeviceError,
     DType,
     Error,
+    Kernel,
+    KernelArgument,
+    KernelConstant,
     KernelFault,
+    KernelFaultWarning,
+    Library,
+    Reinterpreted,
+    ThreadgroupMemory,
     ValidationError,
     bfloat16,
     bool_,
+    check_settings,
     devices,
     float16,
     float32,
@@ -32,6 +43,9 @@ from ._core import (
     int16,
     int32,
     int64,
+    reinterpret,
+    set_check_settings,
+    threadgroup_memory,
     uint8,
     uint16,
     uint32,
@@ -39,18 +53,39 @@ from ._core import (
 )
 from ._core import __version__ as __version__
 
+FaultThread = _namedtuple("FaultThread", "threadgroup simdgroup lane thread dispatch action")
+FaultThread.__doc__ = """A thread that takes part in a KernelFault.
+
+threadgroup  its position in the grid, (x, y, z)
+simdgroup    its SIMD-group in the threadgroup
+lane         its place in that
+thread       its position in the threadgroup, (x, y, z)
+dispatch     which dispatch of the command buffer ran it, from 0
+action       what it did there: "writes", "waits", ...
+"""
+
 __all__ = [
     "Buffer",
+    "CheckSettings",
     "CommandEncoder",
     "CompileError",
     "DType",
     "Device",
     "DeviceError",
     "Error",
+    "FaultThread",
+    "Kernel",
+    "KernelArgument",
+    "KernelConstant",
     "KernelFault",
+    "KernelFaultWarning",
+    "Library",
+    "Reinterpreted",
+    "ThreadgroupMemory",
     "ValidationError",
     "bfloat16",
     "bool_",
+    "check_settings",
     "devices",
     "float16",
     "float32",
@@ -59,6 +94,9 @@ __all__ = [
     "int32",
     "int64",
     "ops",
+    "reinterpret",
+    "set_check_settings",
+    "threadgroup_memory",
     "uint8",
     "uint16",
     "uint32",

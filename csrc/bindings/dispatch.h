@@ -1,0 +1,28 @@
+// Host values as arguments of kernels.
+#pragma once
+
+#include "bindings/bindings.h"
+#include "metalloid/kernel.h"
+
+namespace metalloid::bindings {
+
+// A Buffer whose element type is not compared with the kernel's.
+struct Reinterpreted {
+  Buffer buffer;
+};
+
+// The length of a [[threadgroup(n)]] argument.
+struct ThreadgroupMemory {
+  uint64_t bytes;
+};
+
+// A Python or NumPy number; false if `obj` is none.
+bool number_from(nb::handle obj, Number& out);
+
+void dispatch(CommandEncoder& encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
+              nb::handle grid, nb::handle threadgroup, nb::handle args);
+
+// Looks up what dispatch() compares types with. To be called when all classes are bound.
+void init_dispatch();
+
+}  // namespace metalloid::bindings

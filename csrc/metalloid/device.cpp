@@ -100,7 +100,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       description_(to_string(metal_->name())),
       queue_(NS::TransferPtr(metal_->newCommandQueue(kCommandBuffers))),
       checked_(software::is_checked(metal_.get())),
-      timeline_(metal_.get(), &faults_),
+      timeline_(metal_.get(), &faults_, &checked_),
       pool_(this, metal_.get(), &timeline_),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   if (!queue_) throw DeviceError("Device: Metal gave no command queue");

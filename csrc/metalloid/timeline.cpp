@@ -30,8 +30,8 @@ void Failure::raise(const std::string& what) const {
   throw DeviceError(what + reason);
 }
 
-Timeline::Timeline(MTL::Device* device, FaultLog* log)
-    : log_(log), event_(NS::TransferPtr(device->newSharedEvent())) {
+Timeline::Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* checked)
+    : log_(log), checked_(checked), event_(NS::TransferPtr(device->newSharedEvent())) {
   if (!event_) throw DeviceError("Device: Metal gave no shared event");
 }
 
@@ -67,7 +67,8 @@ void Timeline::retire() {
     InFlight& front = in_flight_.front();
     MTL::CommandBufferStatus status = front.buffer->status();
     // A command buffer that failed need not have reached its signal.
-    if (status != MTL::CommandBufferStatusError && front.serial > signaled) break;
+    const bool ended = status == MTL::CommandBufferStatusError || status == MTL::CommandBufferStatusCompleted;
+    if (!ended && (front.serial > signaled || checked_->load(std::memory_order_relaxed))) break;
     if (status == MTL::CommandBufferStatusError) {
       const NS::Error* error = front.buffer->error();
       auto failure = std::make_shared<Failure>();
@@ -82,6 +83,18 @@ void Timeline::retire() {
     done.push_back(std::move(front));
     in_flight_.pop_front();
   }
+}
+
+void Timeline::settle(uint64_t serial) {
+  NS::SharedPtr<MTL::CommandBuffer> last;
+  {
+    std::lock_guard lock(mutex_);
+    const uint64_t signaled = event_->signaledValue();
+    for (const InFlight& each : in_flight_) {
+      if (each.serial <= std::min(serial, signaled)) last = each.buffer;
+    }
+  }
+  if (last) last->waitUntilCompleted();
 }
 
 bool Timeline::reached(uint64_t serial) {
@@ -99,6 +112,7 @@ bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
       slice = std::clamp(left, milliseconds{0}, kSlice);
     }
     event_->waitUntilSignaledValue(serial, static_cast<uint64_t>(slice.count()));
+    if (checked_->load(std::memory_order_relaxed)) settle(serial);
     retire();
     if (seen(serial)) break;
     if (deadline && steady_clock::now() >= *deadline) return false;

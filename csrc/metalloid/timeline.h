@@ -40,8 +40,9 @@ struct Failure {
 
 class Timeline {
  public:
-  // `log` takes the faults of what failed.
-  Timeline(MTL::Device* device, FaultLog* log);
+  // `log` takes the faults of what failed. Checked work may fail after its end: when that is known, not when
+  // its signal arrives, it is complete.
+  Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* checked);
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
   // noted in the storages that the command buffer uses; its kernels are kept until it is complete.
@@ -74,7 +75,11 @@ class Timeline {
   size_t in_flight_count() const;
   void retire();
 
+  // Waits for the verdict on work up to `serial` that has sent its signal.
+  void settle(uint64_t serial);
+
   FaultLog* const log_;
+  const std::atomic<bool>* const checked_;
   NS::SharedPtr<MTL::SharedEvent> event_;
   std::atomic<uint64_t> completed_{0};
   std::atomic<uint64_t> last_{0};

@@ -1,8 +1,8 @@
 // <metal_array>, assert, and the bulk stores for shaders that know where they run.
 #pragma once
 
+#include "softmetal_math.h"
 #include "softmetal_rows.h"
-#include "softmetal_vector.h"
 
 // MSL has assert, and evaluates nothing in it.
 #ifndef assert
@@ -29,6 +29,20 @@ struct array {
   constexpr SOFTMETAL_INLINE const T* begin() const { return elements; }
   constexpr SOFTMETAL_INLINE T* end() { return elements + N; }
   constexpr SOFTMETAL_INLINE const T* end() const { return elements + N; }
+  constexpr SOFTMETAL_INLINE void fill(const T& value) {
+    for (T& element : elements) element = value;
+  }
 };
+template <class T, size_t N>
+constexpr SOFTMETAL_INLINE bool operator==(const array<T, N>& a, const array<T, N>& b) {
+  for (size_t i = 0; i < N; i++) {
+    if (!all(a[i] == b[i])) return false;
+  }
+  return true;
+}
+template <class T, size_t N>
+constexpr SOFTMETAL_INLINE bool operator!=(const array<T, N>& a, const array<T, N>& b) {
+  return !(a == b);
+}
 
 }  // namespace metal

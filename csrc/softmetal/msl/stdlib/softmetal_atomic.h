@@ -144,7 +144,7 @@ SOFTMETAL_EXTREME(min, <)
 SOFTMETAL_EXTREME(max, >)
 #undef SOFTMETAL_EXTREME
 
-SOFTMETAL_INLINE void atomic_thread_fence(mem_flags flags, memory_order order,
+SOFTMETAL_INLINE void atomic_thread_fence(mem_flags flags, memory_order order = memory_order_seq_cst,
                                           thread_scope scope = thread_scope_device) {
   if (scope == thread_scope_thread) return;
 #if SOFTMETAL_CHECKED

@@ -45,6 +45,7 @@ static constexpr bfloat HUGE_VALBF = bfloat::from_bits(0x7F80);
 #define FP_ILOGBNAN 2147483647
 #endif
 #ifndef FLT_MAX
+#define FLT_DECIMAL_DIG 9
 #define FLT_DIG 6
 #define FLT_MANT_DIG 24
 #define FLT_MAX_10_EXP 38
@@ -56,6 +57,7 @@ static constexpr bfloat HUGE_VALBF = bfloat::from_bits(0x7F80);
 #define FLT_MIN 0x1p-126f
 #define FLT_EPSILON 0x1p-23f
 #endif
+#define HALF_DECIMAL_DIG 5
 #define HALF_DIG 3
 #define HALF_MANT_DIG 11
 #define HALF_MAX_10_EXP 4
@@ -66,6 +68,7 @@ static constexpr bfloat HUGE_VALBF = bfloat::from_bits(0x7F80);
 #define HALF_MAX (half::from_bits(0x7BFF))
 #define HALF_MIN (half::from_bits(0x0400))
 #define HALF_EPSILON (half::from_bits(0x1400))
+#define BFLT_DECIMAL_DIG 4
 #define BFLT_DIG 2
 #define BFLT_MANT_DIG 8
 #define BFLT_MAX_10_EXP 38
@@ -100,9 +103,13 @@ template <class T>
 struct numeric_limits {
   static constexpr bool is_specialized = is_integral<T>::value;
   static constexpr bool is_integer = true, is_exact = true, is_signed = metal::is_signed<T>::value;
-  static constexpr bool has_infinity = false, has_quiet_NaN = false;
-  static constexpr int radix = 2, digits = int(sizeof(T) * 8) - (is_signed ? 1 : 0),
-                       digits10 = digits * 3 / 10;
+  static constexpr bool is_bounded = is_specialized, is_iec559 = false, traps = false;
+  static constexpr bool is_modulo = is_specialized && !is_signed && !is_same<T, bool>::value;
+  static constexpr bool has_infinity = false, has_quiet_NaN = false, has_signaling_NaN = false;
+  static constexpr int radix = 2,
+                       digits = is_same<T, bool>::value ? 1 : int(sizeof(T) * 8) - (is_signed ? 1 : 0),
+                       digits10 = digits * 3 / 10, max_digits10 = 0;
+  static constexpr int max_exponent = 0, min_exponent = 0, max_exponent10 = 0, min_exponent10 = 0;
   static constexpr T max() {
     if constexpr (is_same<T, bool>::value) {
       return true;
@@ -113,31 +120,42 @@ struct numeric_limits {
   static constexpr T min() { return is_signed ? T(-max() - 1) : T(0); }
   static constexpr T lowest() { return min(); }
   static constexpr T epsilon() { return T(0); }
+  static constexpr T denorm_min() { return T(0); }
+  static constexpr T round_error() { return T(0); }
   static constexpr T infinity() { return T(0); }
   static constexpr T quiet_NaN() { return T(0); }
+  static constexpr T signaling_NaN() { return T(0); }
 };
-#define SOFTMETAL_REAL_LIMITS(T, digits_, digits10_, exponent, make, max_, min_, eps, den, inf, nan) \
-  template <>                                                                                        \
-  struct numeric_limits<T> {                                                                         \
-    static constexpr bool is_specialized = true, is_integer = false, is_exact = false;               \
-    static constexpr bool is_signed = true, has_infinity = true, has_quiet_NaN = true;               \
-    static constexpr int radix = 2, digits = digits_, digits10 = digits10_;                          \
-    static constexpr int max_exponent = exponent, min_exponent = 3 - exponent;                       \
-    static constexpr T max() { return make(max_); }                                                  \
-    static constexpr T min() { return make(min_); }                                                  \
-    static constexpr T lowest() { return -make(max_); }                                              \
-    static constexpr T epsilon() { return make(eps); }                                               \
-    static constexpr T denorm_min() { return make(den); }                                            \
-    static constexpr T round_error() { return T(0.5f); }                                             \
-    static constexpr T infinity() { return make(inf); }                                              \
-    static constexpr T quiet_NaN() { return make(nan); }                                             \
-    static constexpr T signaling_NaN() { return make(nan); }                                         \
+template <class T>
+struct numeric_limits<const T> : numeric_limits<T> {};
+template <class T>
+struct numeric_limits<volatile T> : numeric_limits<T> {};
+#define SOFTMETAL_REAL_LIMITS(T, digits_, digits10_, max_digits10_, exponent, exponent10, make, max_, min_, \
+                              eps, den, inf, nan)                                                           \
+  template <>                                                                                               \
+  struct numeric_limits<T> {                                                                                \
+    static constexpr bool is_specialized = true, is_integer = false, is_exact = false;                      \
+    static constexpr bool is_signed = true, has_infinity = true, has_quiet_NaN = true;                      \
+    static constexpr bool is_bounded = true, is_iec559 = true, is_modulo = false, traps = false;            \
+    static constexpr bool has_signaling_NaN = true;                                                         \
+    static constexpr int radix = 2, digits = digits_, digits10 = digits10_, max_digits10 = max_digits10_;   \
+    static constexpr int max_exponent10 = exponent10, min_exponent10 = exponent10 == 4 ? -4 : -37;          \
+    static constexpr int max_exponent = exponent, min_exponent = 3 - exponent;                              \
+    static constexpr T max() { return make(max_); }                                                         \
+    static constexpr T min() { return make(min_); }                                                         \
+    static constexpr T lowest() { return -make(max_); }                                                     \
+    static constexpr T epsilon() { return make(eps); }                                                      \
+    static constexpr T denorm_min() { return make(den); }                                                   \
+    static constexpr T round_error() { return T(0.5f); }                                                    \
+    static constexpr T infinity() { return make(inf); }                                                     \
+    static constexpr T quiet_NaN() { return make(nan); }                                                    \
+    static constexpr T signaling_NaN() { return make(nan); }                                                \
   };
 #define SOFTMETAL_FLOAT_BITS(b) __builtin_bit_cast(float, uint32_t(b))
-SOFTMETAL_REAL_LIMITS(float, 24, 6, 128, SOFTMETAL_FLOAT_BITS, 0x7F7FFFFF, 0x00800000, 0x34000000, 1,
+SOFTMETAL_REAL_LIMITS(float, 24, 6, 9, 128, 38, SOFTMETAL_FLOAT_BITS, 0x7F7FFFFF, 0x00800000, 0x34000000, 1,
                       0x7F800000, 0x7FC00000)
-SOFTMETAL_REAL_LIMITS(half, 11, 3, 16, half::from_bits, 0x7BFF, 0x0400, 0x1400, 1, 0x7C00, 0x7E00)
-SOFTMETAL_REAL_LIMITS(bfloat, 8, 2, 128, bfloat::from_bits, 0x7F7F, 0x0080, 0x3C00, 1, 0x7F80, 0x7FC0)
+SOFTMETAL_REAL_LIMITS(half, 11, 3, 5, 16, 4, half::from_bits, 0x7BFF, 0x0400, 0x1400, 1, 0x7C00, 0x7E00)
+SOFTMETAL_REAL_LIMITS(bfloat, 8, 2, 4, 128, 38, bfloat::from_bits, 0x7F7F, 0x0080, 0x3C00, 1, 0x7F80, 0x7FC0)
 #undef SOFTMETAL_REAL_LIMITS
 #undef SOFTMETAL_FLOAT_BITS
 

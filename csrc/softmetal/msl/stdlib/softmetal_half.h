@@ -71,7 +71,17 @@ struct small_float {
 
   small_float() = default;
   constexpr SOFTMETAL_INLINE small_float(float value) : bits(Format::narrow(value)) {}
-  constexpr SOFTMETAL_INLINE operator float() const { return Format::widen(bits); }
+  // To float alone without a cast, so that an integer and a small float meet in the small float.
+  template <class T, metal::enable_if_t<metal::is_same<T, float>::value, int> = 0>
+  constexpr SOFTMETAL_INLINE operator T() const {
+    return Format::widen(bits);
+  }
+  template <class T, metal::enable_if_t<metal::is_arithmetic<T>::value && !metal::is_same<T, float>::value &&
+                                            !metal::is_same<T, small_float>::value,
+                                        int> = 0>
+  constexpr SOFTMETAL_INLINE explicit operator T() const {
+    return T(Format::widen(bits));
+  }
 
   static constexpr SOFTMETAL_INLINE small_float from_bits(uint16_t b) {
     small_float r(b, 0);

@@ -135,11 +135,19 @@ constexpr SOFTMETAL_INLINE components<T, N> splat(T s) {
 
 // A part of a constructor's argument list: a scalar that converts to T, or a vector of T.
 template <class T, class P>
+constexpr bool is_scalar_part() {
+  if constexpr (metal::is_arithmetic<T>::value && metal::is_arithmetic<P>::value) {
+    return true;
+  } else {
+    return metal::is_convertible<P, T>::value;
+  }
+}
+template <class T, class P>
 constexpr bool is_part() {
   if constexpr (is_vector<P>) {
     return metal::is_same<element_of<P>, T>::value;
   } else {
-    return metal::is_convertible<P, T>::value;
+    return is_scalar_part<T, P>();
   }
 }
 // Short-circuits on the count, so that is_part is asked only about arguments that could fit.
@@ -156,7 +164,7 @@ constexpr bool is_splat() {
   if constexpr (is_vector<S>) {
     return false;
   } else {
-    return metal::is_convertible<S, T>::value;
+    return is_scalar_part<T, S>();
   }
 }
 

@@ -193,7 +193,7 @@ std::vector<std::string> plain_compile_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
   append(command, {"-c", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fvisibility-inlines-hidden",
                    "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics", "-fno-stack-protector",
-                   "-fno-asynchronous-unwind-tables", "-fsigned-char",
+                   "-fno-asynchronous-unwind-tables", "-fomit-frame-pointer", "-fsigned-char",
                    // Kernels reinterpret buffers as a matter of course.
                    "-fno-strict-aliasing"});
   // Messages are for the user's .metal file; columns and snippets would be those of the emitted code.
@@ -225,13 +225,25 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
                      "--param=large-function-growth=100000", "--param=inline-unit-growth=100000"});
   else
     append(command, {"-mllvm", "-inline-threshold=20000"});
-  // Arrays whose length is not constant would evade the limit; Metal does not have them. gcc tells the sizes
-  // in a file beside the object, see compile.cpp.
-  if (flags.frame_limit != 0 && gcc)
-    command.push_back("-fstack-usage");
-  else if (flags.frame_limit != 0)
-    append(command, {"-Werror=vla", "-Werror=frame-larger-than",
-                     ("-Wframe-larger-than=" + std::to_string(flags.frame_limit)).c_str()});
+  if (flags.frame_limit != 0) {
+    // A call in the source by which threads meet stays one place in the code for all of them: neither copied
+    // along a thread's own path, nor made one with another, nor left by a jump. And the blocks stay in the
+    // order of the source: lanes that branched apart meet again because those at the lowest place go first.
+    command.push_back("-fno-optimize-sibling-calls");
+    if (gcc)
+      append(command, {"-fno-tree-tail-merge", "-fno-crossjumping", "-fno-thread-jumps", "-fno-split-paths",
+                       "-fno-unswitch-loops", "-fno-split-loops", "-fno-ipa-icf", "-fno-reorder-blocks",
+                       "-fno-reorder-blocks-and-partition"});
+    else
+      append(command, {"-fconvergent-functions", "-mllvm", "-disable-block-placement"});
+    // Arrays whose length is not constant would evade the limit; Metal does not have them. gcc tells the
+    // sizes in a file beside the object, which is read in compile.cpp.
+    if (gcc)
+      command.push_back("-fstack-usage");
+    else
+      append(command, {"-Werror=vla", "-Werror=frame-larger-than",
+                       ("-Wframe-larger-than=" + std::to_string(flags.frame_limit)).c_str()});
+  }
   if (!flags.checked) {
     append(command, {"-O3", "-g0"});
     return command;

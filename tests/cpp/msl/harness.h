@@ -86,6 +86,7 @@ using Size = std::array<uint32_t, 3>;
 // One dispatch of a kernel, by threads.
 struct Dispatch {
   explicit Dispatch(const SoftmetalKernel& k) : kernel(k) {}
+  virtual ~Dispatch() = default;
 
   template <class T>
   Dispatch& buffer(uint32_t index, T* data, size_t count) {
@@ -105,8 +106,17 @@ struct Dispatch {
   }
 
   // Runs the grid in `pieces` calls, as the threads of a pool would.
-  void run(Size grid, Size group = {1, 1, 1}, uint64_t pieces = 1) {
+  virtual void run(Size grid, Size group = {1, 1, 1}, uint64_t pieces = 1) {
     SoftmetalLaunch launch{};
+    const uint64_t units = fill(launch, grid, group);
+    std::unique_ptr<char, decltype(&free)> memory(
+        static_cast<char*>(aligned_alloc(64, (used + 127) / 64 * 64)), free);
+    for (uint64_t p = 0; p < pieces; ++p)
+      kernel.run(&launch, memory.get(), units * p / pieces, units * (p + 1) / pieces);
+  }
+
+  // The number of units.
+  uint64_t fill(SoftmetalLaunch& launch, Size grid, Size group) const {
     launch.buffers = buffers;
     launch.buffer_bytes = bytes;
     launch.threadgroup_offsets = threadgroup_offsets;
@@ -120,10 +130,7 @@ struct Dispatch {
       launch.threadgroups_per_grid[axis] = (grid[axis] + group[axis] - 1) / group[axis];
       units *= kernel.mode == SOFTMETAL_MODE_THREADS ? grid[axis] : launch.threadgroups_per_grid[axis];
     }
-    std::unique_ptr<char, decltype(&free)> memory(
-        static_cast<char*>(aligned_alloc(64, (used + 127) / 64 * 64)), free);
-    for (uint64_t p = 0; p < pieces; ++p)
-      kernel.run(&launch, memory.get(), units * p / pieces, units * (p + 1) / pieces);
+    return units;
   }
 
   const SoftmetalKernel& kernel;

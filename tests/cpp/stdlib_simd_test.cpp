@@ -154,6 +154,22 @@ TEST_CASE("SIMD-group and quad-group functions of one lane") {
   simdgroup_barrier(mem_flags::mem_none);
 }
 
+TEST_CASE("copies of a lone lane") {
+  const std::vector<float> source = ramp<float>(12 * 12, 101);
+  float line[20], tile[6 * 8];
+  for (float& x : tile) x = -9.0f;
+  metal::simdgroup_event events[2];
+  events[0].async_copy(line, source.data() + 1, 20);
+  events[1].async_copy(tile, 8, ushort2(5, 6), source.data(), 12, ushort2(4, 5));
+  metal::simdgroup_event::wait(2, events);
+  CHECK(std::memcmp(line, source.data() + 1, sizeof(line)) == 0);
+  int wrong = 0;
+  for (int r = 0; r < 6; r++)
+    for (int c = 0; c < 8; c++)
+      wrong += tile[r * 8 + c] != (c > 4 ? -9.0f : r < 5 && c < 4 ? source[size_t(r * 12 + c)] : 0.0f);
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("store_floats rounds and stores every length") {
   std::vector<float> values = ramp<float>(160, 97);
   values[5] = 1.00390625f;

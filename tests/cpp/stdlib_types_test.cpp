@@ -137,6 +137,14 @@ TEST_CASE("arithmetic on small floats has MSL's types and one rounding") {
   CHECK(int(half(-2.75f)) == -2);
   CHECK((half(1.0f) ? true : false));
   CHECK(!half(0.0f));
+  // In a conditional an integer becomes the small float, as the usual conversions of MSL have it.
+  const bool yes = h == 4;
+  static_assert(same<decltype(yes ? h : 0), half>);
+  CHECK(float(yes ? h : 0) == 4.0f);
+  CHECK(float(yes ? 7 : bfloat(1.0f)) == 7.0f);
+  CHECK((uint(h) == 4 && long(h) == 4 && uchar(h) == 4 && bool(h)));
+  CHECK(equal(int2(h, 1), int2(4, 1)));
+  CHECK(equal(uchar2(bfloat(3.0f)), uchar2(3)));
   constexpr half compile_time = half(0.1f);
   CHECK(compile_time.bits == 0x2E66);
 }
@@ -320,6 +328,18 @@ TEST_CASE("array, numeric_limits and the constants") {
   CHECK(sum == 6);
   CHECK(a.size() == 3);
   CHECK(a.back() == 3);
+  metal::array<int, 3> b = a;
+  CHECK(a == b);
+  b.fill(3);
+  CHECK(a != b);
+  CHECK(b.front() == 3);
+  CHECK(metal::array<float2, 2>{float2(1), float2(2)} == metal::array<float2, 2>{float2(1), float2(2)});
+  CHECK(metal::array<float2, 1>{float2(1, 2)} != metal::array<float2, 1>{float2(1, 3)});
+  CHECK(metal::numeric_limits<half>::max_digits10 == 5);
+  CHECK(metal::numeric_limits<float>::max_exponent10 == 38);
+  CHECK(metal::numeric_limits<const uint>::is_modulo);
+  CHECK(!metal::numeric_limits<int>::is_modulo);
+  CHECK(metal::numeric_limits<bool>::digits == 1);
   CHECK(metal::numeric_limits<float>::max() == 0x1.fffffep127f);
   CHECK(metal::numeric_limits<float>::lowest() == -0x1.fffffep127f);
   CHECK(float(metal::numeric_limits<half>::max()) == 65504.0f);
@@ -337,13 +357,39 @@ TEST_CASE("array, numeric_limits and the constants") {
 }
 
 TEST_CASE("type traits") {
-  static_assert(metal::is_floating_point_v<half> && metal::is_floating_point_v<bfloat>);
-  static_assert(metal::is_signed_v<half> && !metal::is_integral_v<half>);
-  static_assert(metal::is_unsigned_v<uchar> && !metal::is_unsigned_v<int>);
-  static_assert(same<metal::make_unsigned_t<short>, ushort> && same<metal::make_signed_t<ulong>, long>);
-  static_assert(same<metal::conditional_t<true, int, float>, int>);
-  static_assert(same<metal::common_type_t<int, float>, float>);
-  static_assert(same<metal::remove_cv_t<metal::remove_reference_t<const int&>>, int>);
-  static_assert(metal::integral_constant<int, 3>::value == 3 && metal::true_type()());
-  CHECK(true);
+  using namespace metal;
+  static_assert(is_floating_point_v<half> && is_floating_point_v<bfloat>);
+  static_assert(is_signed_v<half> && !is_integral_v<half>);
+  static_assert(is_unsigned_v<uchar> && !is_unsigned_v<int>);
+  static_assert(same<make_unsigned_t<short>, ushort> && same<make_signed_t<ulong>, long>);
+  static_assert(same<conditional_t<true, int, float>, int>);
+  static_assert(same<common_type_t<int, float>, float>);
+  static_assert(same<remove_cv_t<remove_reference_t<const int&>>, int>);
+  static_assert(integral_constant<int, 3>::value == 3 && true_type()());
+  static_assert(same<decay_t<int (&)[3]>, int*> && same<decay_t<const float&>, float>);
+  static_assert(same<decay_t<void(int)>, void (*)(int)> && same<add_pointer_t<int&>, int*>);
+  static_assert(same<add_lvalue_reference_t<int>, int&> && same<remove_all_extents_t<int[2][3]>, int>);
+  static_assert(is_rvalue_reference_v<int&&> && !is_rvalue_reference_v<int&> && is_lvalue_reference_v<int&>);
+  static_assert(is_function_v<void(int)> && !is_function_v<void (*)(int)> && !is_function_v<int>);
+  static_assert(is_object_v<float4> && !is_object_v<int&> && !is_object_v<void>);
+  static_assert(is_fundamental_v<half> && !is_fundamental_v<float4> && is_compound_v<int*>);
+  static_assert(is_trivial_v<float4> && is_standard_layout_v<packed_half3> && is_empty_v<true_type>);
+  static_assert(is_constructible_v<float4, float> && !is_constructible_v<float3, float2>);
+  static_assert(is_assignable_v<int&, float> && !is_assignable_v<const int&, float>);
+  static_assert(is_copy_constructible_v<half> && is_trivially_copy_constructible_v<float4x4>);
+  static_assert(alignment_of_v<float3> == 16 && rank_v<int[2][3]> == 2 && rank_v<int> == 0);
+  static_assert(extent_v<int[2][3]> == 2 && extent_v<int[2][3], 1> == 3 && extent_v<int> == 0);
+  static_assert(conjunction_v<> && conjunction_v<true_type, true_type> &&
+                !conjunction_v<true_type, false_type>);
+  static_assert(!disjunction_v<> && disjunction_v<false_type, true_type> && negation_v<false_type>);
+  static_assert(same<invoke_result_t<float (*)(int), int>, float> && same<void_t<int>, void>);
+  static_assert(same<make_index_sequence<3>, index_sequence<0, 1, 2>>);
+  static_assert(make_integer_sequence<int, 4>::size() == 4);
+  int a = 1, b = 2;
+  metal::swap(a, b);
+  CHECK(a == 2);
+  CHECK(metal::exchange(b, 7) == 1);
+  CHECK(b == 7);
+  const uniform<int> n = make_uniform(5);
+  CHECK(n + 1 == 6);
 }

@@ -1,3 +1,5 @@
+#include <nanobind/stl/string.h>
+
 #include "bindings/bindings.h"
 #include "metalloid/error.h"
 

@@ -181,7 +181,8 @@ std::shared_ptr<const Kernel> Library::kernel(std::string_view name, std::span<c
   }
   std::lock_guard lock(mutex_);
   std::shared_ptr<const Kernel>& kernel = kernels_[key];
-  if (!kernel) kernel = make(name, declared.empty() ? nullptr : packed.get(), std::move(declared));
+  const MTL::FunctionConstantValues* given_values = declared.empty() ? nullptr : packed.get();
+  if (!kernel) kernel = make(name, given_values, std::move(declared));
   return kernel;
 }
 

@@ -809,7 +809,7 @@ std::vector<Fault> Checker::run(const Dispatch& dispatch, const SoftmetalLibrary
                                 const Settings& settings) {
   settings_ = settings;
   kernel_ = &dispatch.pipeline->kernel;
-  image_ = std::make_shared<Image>(table);
+  image_ = std::make_shared<Image>(table, dispatch.pipeline->function->library->object_path());
   allowed_ = image_->ranges;
   if (dispatch.barrier || dispatch.command_buffer != command_buffer_ || now.time > kLastTime) {
     for (auto& [key, shadow] : shadows_) {

@@ -165,7 +165,7 @@ Ref<Dictionary> dictionary_of(const Fault& fault) {
 
 }  // namespace
 
-Image::Image(const SoftmetalLibrary& library) : table(library) {
+Image::Image(const SoftmetalLibrary& library, const std::string& file) : table(library) {
   const auto visit = [](dl_phdr_info* info, size_t, void* context) {
     auto& image = *static_cast<Image*>(context);
     const auto inside = reinterpret_cast<uintptr_t>(&image.table);
@@ -186,6 +186,7 @@ Image::Image(const SoftmetalLibrary& library) : table(library) {
     return 1;
   };
   dl_iterate_phdr(visit, this);
+  if (!file.empty()) path = file;
 }
 
 Image::Range Image::thread_local_range() const {

@@ -19,8 +19,8 @@ struct Image {
     bool writable;
   };
 
-  // The one that `table` lies in.
-  explicit Image(const SoftmetalLibrary& table);
+  // The one that `table` lies in. Its file may have been removed since; `file` then still leads to it.
+  explicit Image(const SoftmetalLibrary& table, const std::string& file = {});
 
   // The line of a kernel's source that the call which returns to `pc` was made for.
   Location locate(uintptr_t pc) const;

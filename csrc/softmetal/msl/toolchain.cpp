@@ -184,6 +184,7 @@ std::vector<std::string> preprocess_command(const Toolchain& toolchain) {
   std::vector<std::string> command = toolchain.command;
   append(command,
          {"-E", "-x", "c++", "-std=c++17", "-undef", "-nostdinc", "-w", "-D__METAL__=1",
+          "-D__METAL_MACOS__=1", "-D__HAVE_BFLOAT__=1",
           // The macros of <metal_stdlib> that stand for specifiers: they must be gone before translation.
           "-DMETAL_FUNC=inline __attribute__((always_inline))"});
   return command;

@@ -587,27 +587,46 @@ class Translator {
 
   // `threadgroup T a[n], b;`
   struct ThreadgroupVariables {
-    Range range;                // without the ';'
-    std::vector<size_t> names;  // none where the word at i qualifies a pointer or reference
-    std::vector<Range> alignments;
-    bool initialized = false;
+    Range range;                    // without the ';'
+    std::vector<size_t> names;      // none where the word only qualifies what is pointed to
+    std::vector<Range> alignments;  // `alignas(n)`
+    size_t initialized = kNone;     // one that has an initializer
+    size_t other = kNone;           // a pointer or reference among them
   };
 
-  // What the declaration with the word `threadgroup` at i declares, which may follow the type.
-  ThreadgroupVariables threadgroup_variables(size_t i) const {
-    ThreadgroupVariables result;
+  // The first token of the declaration that has the word at i among its specifiers, or kNone.
+  size_t declaration_start(size_t i) const {
+    static const std::unordered_set<std::string_view> before = {"if", "for", "while", "switch"};
     size_t start = i;
     while (start > 0 && i - start < kLongDeclaration) {
       const Token& t = token(start - 1);
-      if (t.kind == TokenKind::Pragma || t.is(";") || t.is("{") || t.is("}") || t.is(":")) break;
-      if (t.is("(") || t.is("[")) return {};
-      start = t.is(")") || t.is("]") ? s_.match[start - 1] : start - 1;
+      if (t.kind == TokenKind::Pragma || t.is(";") || t.is("{") || t.is("}") || t.is(":") || t.is("else") ||
+          t.is("do"))
+        break;
+      if (t.is("(") || t.is("[")) return kNone;
+      if (!t.is(")") && !t.is("]")) {
+        --start;
+        continue;
+      }
+      const size_t open = s_.match[start - 1];
+      if (t.is(")") && open > 0 && before.count(token(open - 1).text)) break;
+      start = open;
     }
+    while (s_.attribute_groups.count(start)) start = s_.attribute_groups.at(start).range.end;
+    return is(start, "typedef") || is(start, "using") || is(start, "template") ? kNone : start;
+  }
+
+  // What the declaration with the word `threadgroup` at i declares. The word may follow the type.
+  ThreadgroupVariables threadgroup_variables(size_t i) const {
+    ThreadgroupVariables result;
+    const size_t start = declaration_start(i);
+    if (start == kNone) return {};
     size_t words = 0, last = kNone;
-    bool passed = false;
-    for (size_t j = start; j < std::min(s_.size(), i + kLongDeclaration); ++j) {
+    bool first = true, pointer = false;
+    const size_t limit = std::min(s_.size(), i + kLongDeclaration);
+    for (size_t j = start; j < limit; ++j) {
       const Token& t = token(j);
-      passed = passed || j == i;
+      const bool passed = j > i;
       if (s_.attribute_groups.count(j)) {
         j = s_.attribute_groups.at(j).range.end - 1;
       } else if (t.is("alignas") || t.is("__attribute__")) {
@@ -615,35 +634,63 @@ class Translator {
         if (t.is("alignas")) result.alignments.push_back({j, s_.match[j + 1] + 1});
         j = s_.match[j + 1];
       } else if (t.identifier()) {
-        if (t.is("struct") || t.is("union")) {
-          // The type may be defined on the spot.
-          size_t body = j + 1;
-          while (token(std::min(body, s_.size() - 1)).identifier()) ++body;
-          if (is(body, "{")) {
-            ++words;
-            j = s_.match[body];
-            continue;
-          }
-        }
         ++words;
         last = j;
-      } else if (t.is("<") && last == j - 1 && result.names.empty()) {
+        if (!t.is("struct") && !t.is("union")) continue;
+        // The type may be defined on the spot.
+        size_t body = j + 1;
+        while (body < limit && token(body).identifier()) ++body;
+        if (!is(body, "{")) continue;
+        ++words;
+        j = s_.match[body];
+      } else if (t.is("<") && last == j - 1 && first) {
         const size_t close = s_.angle(j, s_.size());
         if (close == kNone || (i > j && i < close)) return {};
         j = close;
       } else if (t.is("[")) {
         j = s_.match[j];
+      } else if (t.is("*") || t.is("&") || t.is("&&")) {
+        pointer = passed;
+      } else if (t.is("(") && passed && (is(j + 1, "*") || is(j + 1, "&"))) {
+        pointer = true;  // `T (&name)[n]`
+        j = s_.match[j];
       } else if (passed && (t.is(";") || t.is(",") || t.is("=") || t.is("{"))) {
-        if (last == kNone || last <= i || words < 3) return {};
-        result.names.push_back(last);
-        result.range = {start, j};
-        result.initialized = t.is("=") || t.is("{");
-        if (!t.is(",")) return result;
-      } else if (!t.is("::") && (passed || !(t.is("*") || t.is("&")))) {
+        if (!pointer && (last == kNone || last <= i || (first && words < 3))) return {};
+        if (pointer)
+          result.other = j - 1;
+        else
+          result.names.push_back(last);
+        size_t end = j;
+        if (!t.is(";") && !t.is(",")) {
+          if (!pointer) result.initialized = last;
+          end = initializer_end(j, limit);
+        }
+        if (is(end, ";")) {
+          result.range = {start, end};
+          return result;
+        }
+        if (!is(end, ",")) return {};
+        j = end;
+        first = pointer = false;
+        last = kNone;
+      } else if (!t.is("::")) {
         return {};
       }
     }
     return {};
+  }
+
+  // The ',' or ';' after the initializer at i.
+  size_t initializer_end(size_t i, size_t limit) const {
+    for (; i < limit && !is(i, ",") && !is(i, ";"); ++i) {
+      if (is(i, "<") && token(i - 1).identifier()) {
+        if (const size_t close = s_.angle(i, limit); close != kNone) i = close;
+      } else if (s_.match[i] != kNone) {
+        if (s_.match[i] < i) return kNone;
+        i = s_.match[i];
+      }
+    }
+    return i;
   }
 
   const Entity* enclosing(size_t i) const {
@@ -666,10 +713,14 @@ class Translator {
       return s_.error(i, "a member cannot be in the threadgroup address space");
     if (e->kind != EntityKind::Function || !e->kernel)
       return s_.error(i, "'" + first + "': a threadgroup variable can be declared only in a kernel");
-    if (variables.initialized)
-      return s_.error(variables.names.back(), "threadgroup variable '" +
-                                                  std::string(token(variables.names.back()).text) +
-                                                  "' cannot be initialised");
+    if (variables.initialized != kNone)
+      return s_.error(variables.initialized, "threadgroup variable '" +
+                                                 std::string(token(variables.initialized).text) +
+                                                 "' cannot be initialised");
+    if (variables.other != kNone)
+      return s_.error(i, "threadgroup variable '" + first +
+                             "' is declared together with pointers or references, which needs a declaration "
+                             "for each of the two");
     const std::string self = instance_of(*e);
     if (self.empty())
       return s_.error(e->name_at,

@@ -65,12 +65,12 @@ float apply(F f, float x) {
 kernel void bitonic(device Pair* d [[buffer(0)]], constant uint& n [[buffer(1)]],
                     threadgroup Pair* sh [[threadgroup(0)]], uint lid [[thread_index_in_threadgroup]],
                     uint gid [[thread_position_in_grid]], uint tpg [[threads_per_threadgroup]]) {
-  threadgroup Pair local[256], *alias_ = nullptr;
+  threadgroup Pair local[256];
   threadgroup uint hist[1 << 4];
   threadgroup float mat[4][8][2];
   volatile threadgroup uint* vh = hist;
   (void)vh;
-  (void)alias_;
+
   threadgroup volatile uint flag;
   threadgroup bool any_flag;
   threadgroup Q qs[2];

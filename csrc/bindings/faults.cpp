@@ -31,6 +31,7 @@ nb::object exception_of(const Fault& fault, const std::string& text) {
   instance.attr("seed") = fault.seed;
   instance.attr("fatal") = fault.fatal;
   instance.attr("message") = fault.message;
+  instance.attr("text") = fault.text;
   nb::list threads;
   for (const Fault::Side& side : fault.sides) {
     threads.append(side_class(tuple_of_three(side.threadgroup), side.simdgroup, side.lane,
@@ -128,10 +129,11 @@ void bind_faults(nb::module_& m, nb::handle base) {
       "seed            of the order in which threads ran: METALLOID_SEED repeats it\n"
       "fatal           whether it ended the dispatch\n"
       "message         the report in one line\n"
+      "text            the report of this fault alone\n"
       "faults          all of the command buffer, this one first",
       base);
   for (const char* field : {"kind", "kernel", "variable", "address_space", "file", "code", "second_file",
-                            "second_code", "message"}) {
+                            "second_code", "message", "text"}) {
     nb::handle(kernel_fault).attr(field) = "";
   }
   for (const char* field : {"offset", "element", "bytes", "line", "second_line", "seed"}) {

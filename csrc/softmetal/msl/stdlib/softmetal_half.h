@@ -112,17 +112,21 @@ struct small_float {
   }                                                                                                     \
   friend constexpr SOFTMETAL_INLINE float operator op(small_float a, float b) { return float(a) op b; } \
   friend constexpr SOFTMETAL_INLINE float operator op(float a, small_float b) { return a op float(b); } \
-  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value>>                          \
+  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value || __is_enum(I)>>          \
   friend constexpr SOFTMETAL_INLINE small_float operator op(small_float a, I b) {                       \
     return float(a) op float(small_float(float(b)));                                                    \
   }                                                                                                     \
-  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value>>                          \
+  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value || __is_enum(I)>>          \
   friend constexpr SOFTMETAL_INLINE small_float operator op(I a, small_float b) {                       \
     return float(small_float(float(a))) op float(b);                                                    \
   }                                                                                                     \
   template <class S>                                                                                    \
   constexpr SOFTMETAL_INLINE small_float& operator op## = (S b) {                                       \
     return *this = small_float(float(*this op b));                                                      \
+  }                                                                                                     \
+  template <class T, class = metal::enable_if_t<metal::is_arithmetic<T>::value && !__is_class(T)>>      \
+  friend constexpr SOFTMETAL_INLINE T& operator op## = (T & a, small_float b) {                         \
+    return a = T(a op b);                                                                               \
   }
   SOFTMETAL_SMALL_ARITHMETIC(+)
   SOFTMETAL_SMALL_ARITHMETIC(-)
@@ -136,11 +140,11 @@ struct small_float {
   }                                                                                                    \
   friend constexpr SOFTMETAL_INLINE bool operator op(small_float a, float b) { return float(a) op b; } \
   friend constexpr SOFTMETAL_INLINE bool operator op(float a, small_float b) { return a op float(b); } \
-  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value>>                         \
+  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value || __is_enum(I)>>         \
   friend constexpr SOFTMETAL_INLINE bool operator op(small_float a, I b) {                             \
     return float(a) op float(b);                                                                       \
   }                                                                                                    \
-  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value>>                         \
+  template <class I, class = metal::enable_if_t<metal::is_integral<I>::value || __is_enum(I)>>         \
   friend constexpr SOFTMETAL_INLINE bool operator op(I a, small_float b) {                             \
     return float(a) op float(b);                                                                       \
   }

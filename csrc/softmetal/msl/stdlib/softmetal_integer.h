@@ -147,10 +147,12 @@ constexpr SOFTMETAL_INLINE auto extract_bits(const A& a, uint offset, uint bits)
                                      [=](auto x, int) { return softmetal::extract_bits(x, offset, bits); });
 }
 template <class A>
-constexpr SOFTMETAL_INLINE auto insert_bits(const A& a, const A& insert, uint offset, uint bits) {
+constexpr SOFTMETAL_INLINE auto insert_bits(const A& a,
+                                            const type_identity_t<softmetal::vector_of<A>>& insert,
+                                            uint offset, uint bits) {
   return softmetal::for_each_element(a, [&](auto x, int i) {
     if constexpr (softmetal::is_vector<A>) {
-      return softmetal::insert_bits(x, softmetal::vector_of<A>(insert)[i], offset, bits);
+      return softmetal::insert_bits(x, insert[i], offset, bits);
     } else {
       return (void)i, softmetal::insert_bits(x, insert, offset, bits);
     }

@@ -43,15 +43,16 @@ SOFTMETAL_INLINE void simdgroup_barrier(mem_flags, thread_scope = thread_scope_s
   constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A&) { \
     return softmetal::vector_of<A>(value);                            \
   }
-#define SOFTMETAL_LANE_FILL(name)                                                                          \
-  template <class A>                                                                                       \
-  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& data, const A& filling, ushort delta) { \
-    return delta == 0 ? data : filling;                                                                    \
-  }                                                                                                        \
-  template <class A>                                                                                       \
-  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(const A& data, const A& filling, ushort delta,   \
-                                                          ushort) {                                        \
-    return delta == 0 ? data : filling;                                                                    \
+#define SOFTMETAL_LANE_FILL(name)                                                                     \
+  template <class A>                                                                                  \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(                                            \
+      const A& data, const type_identity_t<softmetal::vector_of<A>>& filling, ushort delta) {         \
+    return delta == 0 ? softmetal::vector_of<A>(data) : filling;                                      \
+  }                                                                                                   \
+  template <class A>                                                                                  \
+  constexpr SOFTMETAL_INLINE softmetal::vector_of<A> name(                                            \
+      const A& data, const type_identity_t<softmetal::vector_of<A>>& filling, ushort delta, ushort) { \
+    return delta == 0 ? softmetal::vector_of<A>(data) : filling;                                      \
   }
 #define SOFTMETAL_LANE_GROUP(group)                                                 \
   SOFTMETAL_LANE_OWN(group##_sum)                                                   \

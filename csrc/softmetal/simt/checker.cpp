@@ -467,11 +467,7 @@ void Hooks::read_only(const Slot& slot, uintptr_t address, uint64_t bytes, uint3
 
 void Hooks::uninitialized(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
                           const void* pc) {
-  Checker::get().report_access(
-      Kind::UninitializedRead, &slot, address, bytes, kind, pc,
-      slot.space == kThreadgroup
-          ? text("%s \"%s\" where no thread of the threadgroup has written", action_of(kind), slot.name)
-          : text("%s \"%s\" where nobody has ever written", action_of(kind), slot.name));
+  Checker::get().note_unwritten(slot, address, bytes, kind, pc);
 }
 
 // A store is looked at when the next access comes, as then its value is there.
@@ -500,7 +496,10 @@ void Checker::begin_threadgroup(uint64_t threadgroup) {
   past_.back().begins.push_back(time);
 }
 
-void Checker::end_threadgroup() { look_at_pending(); }
+void Checker::end_threadgroup() {
+  look_at_pending();
+  report_unwritten(kThreadgroup);
+}
 
 void Checker::passed_barrier(uint32_t scope, uint32_t simdgroup, uint32_t flags) {
   const uint32_t time = ++now.time;
@@ -596,6 +595,7 @@ void Checker::conflict(const Slot& slot, const Cell& cell, int with, uint32_t ac
       kind = Kind::BarrierFlags;
   }
 
+  unwritten_[space].erase(&cell);
   Finding* finding =
       report(kind, &slot, reinterpret_cast<uintptr_t>(pc), before.image->base + cell.pc[with], &before);
   if (!finding) return;
@@ -632,6 +632,41 @@ void Checker::conflict(const Slot& slot, const Cell& cell, int with, uint32_t ac
       else
         fault.message =
             text("two threads of a threadgroup access %s and no barrier sets them apart", element.c_str());
+  }
+}
+
+void Checker::note_unwritten(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t access,
+                             const void* pc) {
+  if (muted_) return;
+  // Where nothing is tracked nobody writes, and the address tells the places apart as well.
+  const auto* cell = slot.tracked ? slot.cells + ((address - slot.origin) >> slot.shift)
+                                  : reinterpret_cast<const Cell*>(address);
+  std::vector<Unwritten>& reads = unwritten_[slot.space][cell];
+  for (Unwritten& read : reads) {
+    if (read.pc != pc) continue;
+    ++read.count;
+    return;
+  }
+  reads.push_back({&slot, address, bytes, access, pc, place(current_thread()), 1});
+}
+
+void Checker::report_unwritten(Space space) {
+  std::vector<Unwritten> reads;
+  for (const auto& [cell, of_cell] : unwritten_[space])
+    reads.insert(reads.end(), of_cell.begin(), of_cell.end());
+  unwritten_[space].clear();
+  // The first place of each variable is the one to be shown.
+  std::sort(reads.begin(), reads.end(),
+            [](const Unwritten& a, const Unwritten& b) { return a.address < b.address; });
+  for (const Unwritten& read : reads) {
+    Finding* finding = report_access(
+        Kind::UninitializedRead, read.slot, read.address, read.bytes, read.access, read.pc,
+        space == kThreadgroup
+            ? text("%s \"%s\" where no thread of the threadgroup has written", action_of(read.access),
+                   read.slot->name)
+            : text("%s \"%s\" where nobody has ever written", action_of(read.access), read.slot->name),
+        read.count);
+    if (finding) finding->fault.first.thread = read.thread;
   }
 }
 
@@ -727,7 +762,7 @@ ThreadPlace Checker::place(const Thread& thread) const {
 }
 
 Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uintptr_t other_pc,
-                                  const Past* other) {
+                                  const Past* other, uint64_t count) {
   // The two sides of a race come in any order.
   const uint64_t low = std::min(pc, other_pc), high = std::max(pc, other_pc);
   std::vector<size_t>& same = known_[low * 0x9e3779b97f4a7c15 ^ high ^ static_cast<uint64_t>(kind) << 56];
@@ -736,7 +771,7 @@ Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uin
     if (known.kind != kind || known.slot != slot || std::min(known.pc[0], known.pc[1]) != low ||
         std::max(known.pc[0], known.pc[1]) != high)
       continue;
-    ++known.fault.count;
+    known.fault.count += count;
     return nullptr;
   }
   if (findings_.size() >= kMostFindings && !is_fatal(kind)) return nullptr;
@@ -749,6 +784,7 @@ Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uin
   made.image[0] = image_.get();
   made.image[1] = other ? other->image.get() : nullptr;
   made.fault.kind = name_of(kind);
+  made.fault.count = count;
   made.fault.kernel = kernel_->name;
   made.fault.seed = settings_.seed;
   made.fault.fatal = is_fatal(kind);
@@ -761,11 +797,11 @@ Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uin
   return &made;
 }
 
-void Checker::report_access(Kind kind, const Slot* slot, uintptr_t address, uint64_t bytes, uint32_t access,
-                            const void* pc, std::string message) {
-  if (muted_ && !is_fatal(kind)) return;
-  Finding* finding = report(kind, slot, reinterpret_cast<uintptr_t>(pc));
-  if (!finding) return;
+Checker::Finding* Checker::report_access(Kind kind, const Slot* slot, uintptr_t address, uint64_t bytes,
+                                         uint32_t access, const void* pc, std::string message,
+                                         uint64_t count) {
+  Finding* finding = report(kind, slot, reinterpret_cast<uintptr_t>(pc), 0, nullptr, count);
+  if (!finding) return nullptr;
   Fault& fault = finding->fault;
   fault.bytes = bytes;
   if (slot) {
@@ -775,6 +811,7 @@ void Checker::report_access(Kind kind, const Slot* slot, uintptr_t address, uint
   }
   fault.first.action = action_of(access);
   fault.message = std::move(message);
+  return finding;
 }
 
 std::vector<Fault> Checker::take_findings() {
@@ -863,7 +900,8 @@ std::vector<Fault> Checker::run(const Dispatch& dispatch, const SoftmetalLibrary
   const Run each{kernel_, &copy.launch, drawers, reinterpret_cast<char*>(now.variables), this, settings.seed};
   for (uint64_t i = 0; i < dispatch.units; ++i)
     if (!run_threadgroup(each, past_.back().order[i])) break;
-  look_at_pending();
+  end_threadgroup();  // one that was stopped
+  report_unwritten(kDevice);
 
   now.runs = false;
   now.arena_bytes = 0;

@@ -128,6 +128,18 @@ class Checker final : public Observer {
     Fault fault;
   };
 
+  // A read of what nobody has written, until it is clear that no other thread could have written it first:
+  // then it is a race, whichever came first.
+  struct Unwritten {
+    const Slot* slot;
+    uintptr_t address;
+    uint64_t bytes;
+    uint32_t access;
+    const void* pc;
+    ThreadPlace thread;
+    uint64_t count;
+  };
+
   Checker();
 
   void bind(const Dispatch& dispatch);
@@ -143,12 +155,14 @@ class Checker final : public Observer {
 
   // Null when an equal one is known, and was counted.
   Finding* report(Kind kind, const Slot* slot, uintptr_t pc, uintptr_t other_pc = 0,
-                  const Past* other = nullptr);
-  void report_access(Kind kind, const Slot* slot, uintptr_t address, uint64_t bytes, uint32_t access,
-                     const void* pc, std::string message);
+                  const Past* other = nullptr, uint64_t count = 1);
+  Finding* report_access(Kind kind, const Slot* slot, uintptr_t address, uint64_t bytes, uint32_t access,
+                         const void* pc, std::string message, uint64_t count = 1);
   void conflict(const Slot& slot, const Cell& cell, int with, uint32_t access, unsigned bytes,
                 uintptr_t address, uint64_t size, const void* pc);
   void note_access(const Slot& slot, Cell& cell, uint16_t who, uint32_t pc);
+  void note_unwritten(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t access, const void* pc);
+  void report_unwritten(Space space);
   void look_at_pending();
 
   Arena arena_;
@@ -169,6 +183,7 @@ class Checker final : public Observer {
   std::vector<Finding> findings_;
   std::unordered_map<uint64_t, std::vector<size_t>> known_;  // by pcs, to findings_
   std::unordered_map<uint64_t, uint32_t> device_fences_;     // by threadgroup, the last one's time
+  std::unordered_map<const Cell*, std::vector<Unwritten>> unwritten_[2];  // by space
   uint64_t threadgroup_ = 0;
   bool muted_ = false;  // a barrier went wrong, and what follows from that is no news
 };

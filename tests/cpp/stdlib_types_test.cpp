@@ -137,6 +137,19 @@ TEST_CASE("arithmetic on small floats has MSL's types and one rounding") {
   CHECK(int(half(-2.75f)) == -2);
   CHECK((half(1.0f) ? true : false));
   CHECK(!half(0.0f));
+  float f = 1.5f;
+  f += h;
+  f *= bfloat(2.0f);
+  CHECK(f == 11.0f);
+  int whole = 7;
+  whole -= half(2.5f);
+  CHECK(whole == 4);
+  float4 v(1);
+  v.y += h;
+  v[2] *= h;
+  CHECK(equal(v, float4(1, 5, 4, 1)));
+  enum { Three = 3 };
+  CHECK(float(h * Three) == 12.0f);
   // In a conditional an integer becomes the small float, as the usual conversions of MSL have it.
   const bool yes = h == 4;
   static_assert(same<decltype(yes ? h : 0), half>);

@@ -1,5 +1,6 @@
 #include "bindings/dispatch.h"
 
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
 #include <array>

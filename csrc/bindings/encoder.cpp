@@ -74,7 +74,7 @@ void bind_encoder(nb::module_& m) {
                    "The seconds that the device worked; None until completion.")
       .def("dispatch", dispatch, nb::arg("kernel").none(), nb::kw_only(), nb::arg("threads") = nb::none(),
            nb::arg("threadgroups") = nb::none(), nb::arg("grid") = nb::none(), nb::arg("threadgroup").none(),
-           nb::arg("args") = nb::tuple(),
+           nb::arg("args").none() = nb::tuple(),
            nb::sig("def dispatch(self, kernel: Kernel, *, threads: Size | None = None, "
                    "threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, "
                    "args: Sequence[object] | Mapping[str, object] = ()) -> None"),

@@ -224,10 +224,11 @@ void bind_library(nb::module_& m) {
       .def_ro("address_space", &KernelArgument::address_space,
               "\"device\", \"constant\" or \"threadgroup\"; \"\" where Metal does not tell.")
       .def_ro("element_type", &KernelArgument::element_type,
-              "\"float\", \"uint4\", ...; \"struct\" for what is no scalar, vector or matrix.")
+              "\"float\", \"uint4\", ...; \"struct\" for what is no scalar, vector or matrix; \"void\" for "
+              "no type.")
       .def_prop_ro(
           "dtype", [](const KernelArgument& self) { return dtype_of(self.element); },
-          sig("def dtype(self) -> DType | None"), "The type of a Buffer for it; None for structs.")
+          sig("def dtype(self) -> DType | None"), "The type of a Buffer for it; None for structs and void.")
       .def_prop_ro(
           "access", [](const KernelArgument& self) { return name_of(self.access); },
           "\"read\", \"write\" or \"read-write\".")

@@ -48,7 +48,7 @@ KernelArgument describe(const MTL::Binding* binding) {
     argument.alignment = std::max<uint64_t>(memory->threadgroupMemoryAlignment(), 1);
   }
   argument.element = element_of(argument.type);
-  argument.element_type = argument.type == MTL::DataTypeNone ? "" : name_of(argument.type);
+  argument.element_type = name_of(argument.type);
   argument.type_name = argument.element_type;
   return argument;
 }

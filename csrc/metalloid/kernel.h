@@ -49,7 +49,7 @@ struct KernelArgument {
   Access access;
   MTL::DataType type;
   Element element;
-  std::string element_type;   // "float4"; "struct" for what is no scalar, vector or matrix
+  std::string element_type;   // "float4"; "struct" for what is no scalar, vector or matrix, or "void"
   std::string type_name;      // as the source calls it, for messages
   std::string address_space;  // "device", "constant", "threadgroup"; empty where Metal does not tell
   uint64_t size;              // of one element

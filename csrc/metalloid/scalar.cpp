@@ -109,7 +109,7 @@ std::string_view metal_name(DType type) {
 
 std::string name_of(MTL::DataType type) {
   Element element = element_of(type);
-  if (!element.dtype) return type == MTL::DataTypePointer ? "pointer" : "struct";
+  if (!element.dtype) return type == MTL::DataTypeNone ? "void" : "struct";
   std::string name(metal_name(*element.dtype));
   if (element.columns > 1) {
     return name + std::to_string(element.columns) + "x" + std::to_string(element.lanes);

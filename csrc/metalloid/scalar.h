@@ -21,7 +21,7 @@ struct Element {
 };
 
 Element element_of(MTL::DataType type);
-// As the shading language calls it: "float4", "struct".
+// As the shading language calls it: "float4", "struct", "void" for no type.
 std::string name_of(MTL::DataType type);
 std::string_view metal_name(DType type);
 

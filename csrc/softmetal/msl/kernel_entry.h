@@ -412,6 +412,17 @@ struct TypeInfo<void, false> {
   static constexpr uint32_t code = 0;
   static constexpr const char* name = nullptr;
 };
+// Numbered 2x2, 2x3, 2x4, 3x2, ...
+template <int C, int R>
+struct TypeInfo<metal::matrix<float, C, R>, false> {
+  static constexpr uint32_t code = 7 + 3 * (C - 2) + R - 2;
+  static constexpr const char* name = nullptr;
+};
+template <int C, int R>
+struct TypeInfo<metal::matrix<half, C, R>, false> {
+  static constexpr uint32_t code = 20 + 3 * (C - 2) + R - 2;
+  static constexpr const char* name = nullptr;
+};
 // Stored as what they hold.
 template <class T>
 struct TypeInfo<metal::atomic<T>, false> : TypeInfo<T> {

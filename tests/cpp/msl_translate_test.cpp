@@ -385,6 +385,9 @@ TEST_CASE("mistakes are named with file and line") {
       {"[[visible]] int f(int x) { return x; }", "[[visible]] is not supported"},
       {"void f(int x [[buffer(0)]]) {}",
        "[[buffer]] has no meaning here: it belongs to an argument of a kernel"},
+      {"inline float f(device float* p) { return p[0]; }\ninline float f(threadgroup float* p) { return "
+       "p[1]; }",
+       "defined before with the same parameters, or with ones that differ in their address spaces alone"},
       {"struct S { uint x [[thread_position_in_grid]]; };",
        "[[thread_position_in_grid]] has no meaning here"},
       {"[[kernel]] constant int x = 1;", "'kernel' needs a function after it"},

@@ -417,24 +417,33 @@ class Translator {
       insert_before(close, swizzle_accessors(std::string(token(name.begin).text)));
   }
 
-  // Functions that were overloads by address space alone are the same text now. One of them stays; where
-  // their bodies differ the compiler calls the second a redefinition.
+  // Functions that were overloads by address space alone are the same text now. One of them stays, if their
+  // bodies are the same as well.
   void remove_duplicates() {
-    std::unordered_set<std::string> seen;
+    Bodies seen;
     for (const Entity& e : s_.entities) {
       if (e.kind == EntityKind::Function && e.body && !e.kernel)
-        remove_duplicate(e.scope, e.range, seen);
+        remove_duplicate(e.scope, e.range, *e.body, seen);
       else if (e.kind == EntityKind::Type)
         remove_duplicate_members(*e.body);
     }
   }
 
-  void remove_duplicate(const std::string& scope, Range range, std::unordered_set<std::string>& seen) {
-    if (!seen.insert(scope + ":" + rewritten(range)).second) remove(range);
+  using Bodies = std::unordered_map<std::string, std::string>;  // by scope and head
+
+  void remove_duplicate(const std::string& scope, Range range, Range body, Bodies& seen) {
+    const auto [it, added] =
+        seen.emplace(scope + ":" + rewritten({range.begin, body.begin}), rewritten({body.begin, range.end}));
+    if (added) return;
+    if (it->second != rewritten({body.begin, range.end}))
+      s_.error(range.begin,
+               "this function is defined before with the same parameters, or with ones that differ in their "
+               "address spaces alone; such overloads need to have the same body");
+    remove(range);
   }
 
   void remove_duplicate_members(Range body) {
-    std::unordered_set<std::string> seen;
+    Bodies seen;
     size_t begin = body.begin + 1;
     bool parameters = false;
     for (size_t i = begin; i + 1 < body.end; ++i) {
@@ -445,9 +454,10 @@ class Translator {
         begin = i + 1;
         parameters = false;
       } else if (is(i, "{")) {
+        const size_t open = i;
         i = s_.match[i];
         if (!parameters) continue;  // a nested type or an initializer
-        remove_duplicate("", {begin, i + 1}, seen);
+        remove_duplicate("", {begin, i + 1}, {open, i + 1}, seen);
         begin = i + 1;
         parameters = false;
       }

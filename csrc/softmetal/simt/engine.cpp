@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "softmetal/runtime/device.h"
 #include "softmetal/simt/fiber.h"
@@ -28,8 +29,9 @@ uint64_t mix(uint64_t value) {  // SplitMix64
   return value ^ value >> 31;
 }
 
-// The lanes of a SIMD-group by what they are doing. In no set: one that runs, and those that have finished.
-struct Group {
+// The lanes of a SIMD-group by what they are doing, each at its place in the order of running. In no set: one
+// that runs, and those that have finished.
+struct alignas(32) Group {
   uint32_t existing;
   uint32_t unbegun;
   uint32_t ready;
@@ -48,22 +50,14 @@ struct Wait {
   uint32_t flags;
 };
 
-class Engine;
-
-// The lowest bytes of a stack.
-struct StackBase {
-  Thread thread;
-  Engine* engine;  // of the first stack only
-};
-
 // Runs the threads of one threadgroup after another on one OS thread. A thread runs until it has to wait; it
-// then picks the next one and switches to it itself. Threads are numbered SIMD-group * 32 + lane.
+// then picks the next one and switches to it itself. Within the engine a thread goes by its slot: SIMD-group
+// * 32 + lane, both by their places in the order of running.
 class Engine {
  public:
-  Engine();
   ~Engine();
 
-  static Engine& current() { return *reinterpret_cast<StackBase*>(StackRange::current())->engine; }
+  static Engine& current();
 
   bool run(const Run& run, uint64_t threadgroup);
   [[noreturn]] void stop();
@@ -81,46 +75,53 @@ class Engine {
   void describe_threadgroup(uint64_t threadgroup);
   void number_positions();
   void order(uint64_t seed);
-  void fill(Thread& thread, uint32_t index) const;
+  void fill(Thread& thread, uint32_t slot) const;
 
-  uint32_t lane_of(uint32_t lanes) const;
-  uint32_t pick();
   void block();
+  void block_last();
+  uint32_t take_ready(uint32_t group);
+  uint32_t pick();
   uint32_t take_fiber();
 
-  uint32_t places(const Group& group, uint32_t lanes, bool (*same)(const Wait&, const Wait&)) const;
+  template <class Same>
+  uint32_t lowest(const Group& group, uint32_t lanes, const Same& same) const;
   void settle(Group& group);
-  void hold_meeting(Group& group, uint32_t lanes);
-  void release_gathering(Group& group, uint32_t lanes);
+  void hold_meeting(Group& group, uint32_t places);
+  void release_gathering(Group& group, uint32_t places);
   bool release_paused();
-  void release_barrier();
+  bool release_barrier();
+  void report_barrier();
+  bool wake(uint32_t Group::* lanes);
   void report_divergence(uint32_t waiting, uint32_t other, bool finished);
 
-  Group& group_of(uint32_t thread) { return groups_[thread / kLanes]; }
-  static uint32_t bit_of(uint32_t thread) { return 1u << thread % kLanes; }
-  uint32_t number_of(const Group& group) const { return static_cast<uint32_t>(&group - groups_); }
-  Thread& thread_at(uint32_t thread) const {
-    return *reinterpret_cast<Thread*>(stacks_.base(fiber_of_[thread]));
+  Group& group_of(uint32_t slot) { return groups_[slot / kLanes]; }
+  static uint32_t bit_of(uint32_t slot) { return 1u << slot % kLanes; }
+  uint32_t first_slot(const Group& group) const { return static_cast<uint32_t>(&group - groups_) * kLanes; }
+  static uint32_t first_of(uint32_t places) { return static_cast<uint32_t>(std::countr_zero(places)); }
+  uint32_t simdgroup_of(uint32_t slot) const { return simdgroups_[slot / kLanes]; }
+  // The lanes that the SIMD-group has, by number.
+  uint32_t existing_lanes(uint32_t simdgroup) const {
+    return UINT32_MAX >> (kLanes - std::min(kLanes, thread_count_ - simdgroup * kLanes));
   }
+  Thread& thread_at(uint32_t slot) const { return *reinterpret_cast<Thread*>(stacks_.base(fiber_of_[slot])); }
 
   // What a switch touches lies together: at the bases of the stacks it would fall into few sets of the
   // caches.
   const Run* run_ = nullptr;
-  uint32_t current_ = kNone;  // the thread that runs
+  uint32_t current_ = kNone;  // the slot that runs
   bool fresh_ = false;        // pick() gave one that has not begun
-  bool reversed_ = false;     // lanes
-  uint32_t rotation_ = 0;     // of lanes
-  uint32_t at_ = 0;           // the SIMD-group that runs, as a place in order_
   uint32_t group_count_ = 0;
-  uint32_t waiting_ = 0;  // threads at the threadgroup barrier
-  uint32_t paused_ = 0;
   uint32_t rounds_ = 0;  // in which nobody could do anything but those that paused
-  uint8_t order_[kMaxGroups];
   Group groups_[kMaxGroups];
-  Context contexts_[kMaxThreads];  // by fiber
+  Context contexts_[kMaxThreads];  // by slot
+  Wait waits_[kMaxThreads];        // by slot
   uint16_t fiber_of_[kMaxThreads];
-  Wait waits_[kMaxThreads];
 
+  // By place: the numbers of the SIMD-groups, and of the lanes in each.
+  uint8_t simdgroups_[kMaxGroups];
+  uint8_t lanes_[kLanes];
+
+  Context idle_[kMaxThreads];  // by fiber
   uint16_t free_fibers_[kMaxThreads];
   uint32_t free_count_ = 0;
   uint32_t fiber_count_ = 0;
@@ -135,19 +136,29 @@ class Engine {
   StackRange stacks_;
 };
 
-Engine::Engine() {
-  stacks_.enable(1);
-  reinterpret_cast<StackBase*>(stacks_.begin())->engine = this;
-}
+// Found through the OS thread rather than the stack pointer: a switch then need not wait for the one before
+// it to have loaded that. In a shared object the model saves a call, and the pointer is small enough for the
+// space that glibc keeps for libraries loaded later.
+#if defined(__GLIBC__)
+#define SOFTMETAL_FAST_TLS __attribute__((tls_model("initial-exec")))
+#else
+#define SOFTMETAL_FAST_TLS
+#endif
+SOFTMETAL_FAST_TLS constinit thread_local Engine* engine_of_thread = nullptr;
+
+Engine& Engine::current() { return *engine_of_thread; }
 
 Engine::~Engine() {
-  for (uint32_t i = 0; i < fiber_count_; ++i) StackRange::retire(contexts_[i]);
+  for (uint32_t i = 0; i < fiber_count_; ++i) StackRange::retire(idle_[i]);
 }
 
 Engine& own_engine() {
   // It is large, and most threads of a program have none.
   static thread_local std::unique_ptr<Engine> engine;
-  if (!engine) engine = std::make_unique<Engine>();
+  if (!engine) {
+    engine = std::make_unique<Engine>();
+    engine_of_thread = engine.get();
+  }
   return *engine;
 }
 
@@ -188,25 +199,26 @@ void Engine::number_positions() {
 }
 
 void Engine::order(uint64_t seed) {
-  for (uint32_t i = 0; i < group_count_; ++i) order_[i] = static_cast<uint8_t>(i);
-  rotation_ = 0;
-  reversed_ = false;
-  if (seed == 0) return;
   uint64_t random = mix(seed ^ mix(common_.threadgroup));
-  rotation_ = random % kLanes;
-  reversed_ = random >> 8 & 1;
-  for (uint32_t i = group_count_; i > 1; --i) {
-    random = mix(random);
-    std::swap(order_[i - 1], order_[random % i]);
-  }
+  const auto number = [seed, &random](uint8_t* list, uint32_t count) {
+    for (uint32_t i = 0; i < count; ++i) list[i] = static_cast<uint8_t>(i);
+    for (uint32_t i = count; seed != 0 && i > 1; --i) {
+      random = mix(random);
+      std::swap(list[i - 1], list[random % i]);
+    }
+  };
+  number(simdgroups_, group_count_);
+  number(lanes_, kLanes);
 }
 
-void Engine::fill(Thread& thread, uint32_t index) const {
+void Engine::fill(Thread& thread, uint32_t slot) const {
+  const uint32_t lane = lanes_[slot % kLanes], simdgroup = simdgroup_of(slot);
+  const uint32_t index = simdgroup * kLanes + lane;
   thread = common_;
   for (int i = 0; i < 3; ++i) thread.thread_position_in_threadgroup[i] = positions_[index][i];
   thread.thread_index_in_threadgroup = index;
-  thread.thread_index_in_simdgroup = index % kLanes;
-  thread.simdgroup_index_in_threadgroup = index / kLanes;
+  thread.thread_index_in_simdgroup = lane;
+  thread.simdgroup_index_in_threadgroup = simdgroup;
 }
 
 bool Engine::run(const Run& run, uint64_t threadgroup) {
@@ -214,11 +226,15 @@ bool Engine::run(const Run& run, uint64_t threadgroup) {
   describe_threadgroup(threadgroup);
   order(run.seed);
   for (uint32_t i = 0; i < group_count_; ++i) {
-    const uint32_t lanes = std::min(kLanes, thread_count_ - i * kLanes);
-    const uint32_t existing = UINT32_MAX >> (kLanes - lanes);
+    const uint32_t lanes = existing_lanes(simdgroups_[i]);
+    uint32_t existing = lanes;
+    if (lanes != UINT32_MAX) {
+      existing = 0;
+      for (uint32_t place = 0; place < kLanes; ++place) existing |= (lanes >> lanes_[place] & 1) << place;
+    }
     groups_[i] = {existing, existing, 0, 0, 0, 0, 0};
   }
-  at_ = waiting_ = paused_ = rounds_ = 0;
+  current_ = rounds_ = 0;
   stopped_ = false;
   if (run.observer) run.observer->begin_threadgroup(threadgroup);
 
@@ -226,12 +242,11 @@ bool Engine::run(const Run& run, uint64_t threadgroup) {
   const uint32_t fiber = take_fiber();
   fiber_of_[current_] = static_cast<uint16_t>(fiber);
   describe_current(main_);
-  switch_context(main_, contexts_[fiber]);
-  current_ = kNone;
+  switch_context(main_, idle_[fiber]);
   if (stopped_) {
     free_count_ = 0;
     for (uint32_t i = fiber_count_; i-- > 0;) {
-      stacks_.prepare(i, contexts_[i], entry);
+      stacks_.prepare(i, idle_[i], entry);
       free_fibers_[free_count_++] = static_cast<uint16_t>(i);
     }
     return false;
@@ -251,7 +266,7 @@ uint32_t Engine::take_fiber() {
   if (free_count_) return free_fibers_[--free_count_];
   const uint32_t made = fiber_count_++;
   stacks_.enable(fiber_count_);
-  stacks_.prepare(made, contexts_[made], entry);
+  stacks_.prepare(made, idle_[made], entry);
   return made;
 }
 
@@ -277,51 +292,67 @@ void Engine::work() {
     }
     free_fibers_[free_count_++] = static_cast<uint16_t>(fiber);
     current_ = next;
-    switch_context(contexts_[fiber], next == kNone ? main_ : contexts_[fiber_of_[next]]);
+    switch_context(idle_[fiber], next == kNone ? main_ : contexts_[next]);
   }
 }
 
 // The thread that runs has noted what it waits for: lets others run until that has come.
 void Engine::block() {
+  const uint32_t here = current_, group = here / kLanes;
+  if (!groups_[group].ready) return block_last();
+  current_ = take_ready(group);
+  switch_context(contexts_[here], contexts_[current_]);
+}
+
+// The same for the last of its SIMD-group that could do something. Apart, as the above is fast without a
+// frame of its own.
+[[gnu::noinline]] void Engine::block_last() {
+  const uint32_t here = current_;
   const uint32_t next = pick();
-  if (next == current_) return;
-  Context& here = contexts_[fiber_of_[current_]];
-  if (fresh_) fiber_of_[next] = static_cast<uint16_t>(take_fiber());
+  if (next == here) return;
   current_ = next;
-  switch_context(here, contexts_[fiber_of_[next]]);
+  if (!fresh_) return switch_context(contexts_[here], contexts_[next]);
+  const uint32_t fiber = take_fiber();
+  fiber_of_[next] = static_cast<uint16_t>(fiber);
+  switch_context(contexts_[here], idle_[fiber]);
 }
 
-// The first of some lanes, in this threadgroup's order.
-uint32_t Engine::lane_of(uint32_t lanes) const {
-  const uint32_t turned = std::rotr(lanes, static_cast<int>(rotation_));
-  const auto lane =
-      static_cast<uint32_t>(reversed_ ? 31 - std::countl_zero(turned) : std::countr_zero(turned));
-  return (lane + rotation_) % kLanes;
+inline uint32_t Engine::take_ready(uint32_t group) {
+  uint32_t& ready = groups_[group].ready;
+  const uint32_t place = first_of(ready);
+  ready &= ready - 1;
+  // More stacks than fit into the caches are on their way before they are needed.
+  const uint32_t later = group * kLanes + first_of(ready & (ready - 1)) % kLanes;
+  const auto* stack = static_cast<const char*>(contexts_[later].stack_pointer);
+  __builtin_prefetch(stack);
+  __builtin_prefetch(stack + 64);
+  return group * kLanes + place;
 }
 
-// The thread that is to run next; kNone when all have finished. Stays with a SIMD-group for as long as one of
+// The slot that is to run next; kNone when all have finished. Stays with a SIMD-group for as long as one of
 // its lanes can do something, as what these touch is in the caches.
-uint32_t Engine::pick() {
+[[gnu::noinline]] uint32_t Engine::pick() {
   uint32_t idle = 0;  // SIMD-groups in a row that can do nothing
-  for (;;) {
-    Group& group = groups_[order_[at_]];
-    if (const uint32_t lanes = group.ready | group.unbegun) {
-      const uint32_t lane = lane_of(lanes);
-      fresh_ = group.unbegun >> lane & 1;
-      group.ready &= ~(1u << lane);
-      group.unbegun &= ~(1u << lane);
-      return number_of(group) * kLanes + lane;
+  for (uint32_t at = current_ / kLanes;;) {
+    Group& group = groups_[at];
+    if (group.ready) {
+      fresh_ = false;
+      return take_ready(at);
+    }
+    if (group.unbegun) {
+      fresh_ = true;
+      const uint32_t place = first_of(group.unbegun);
+      group.unbegun &= group.unbegun - 1;
+      return at * kLanes + place;
     }
     if (!group.paused && (group.meeting | group.gathering)) {
       settle(group);
       continue;
     }
-    if (++at_ == group_count_) at_ = 0;
+    if (++at == group_count_) at = 0;
     if (++idle < group_count_) continue;
     idle = 0;
-    if (release_paused()) continue;
-    if (waiting_ == 0) return kNone;
-    release_barrier();
+    if (!release_paused() && !release_barrier()) return kNone;
   }
 }
 
@@ -334,122 +365,125 @@ void Engine::meet(void* record, SoftmetalFold fold, uint32_t kind, const void* p
 }
 
 void Engine::barrier(uint32_t scope, uint32_t flags, const void* pc) {
-  Wait& wait = waits_[current_];
-  wait.pc = pc;
-  wait.flags = flags;
+  // Nobody asks where threads wait that all go on together.
+  if (run_->observer || scope == SOFTMETAL_SCOPE_SIMDGROUP) {
+    waits_[current_].pc = pc;
+    waits_[current_].flags = flags;
+  }
   if (scope == SOFTMETAL_SCOPE_SIMDGROUP) {
     group_of(current_).gathering |= bit_of(current_);
   } else {
     group_of(current_).waiting |= bit_of(current_);
-    ++waiting_;
   }
   block();
 }
 
 void Engine::pause() {
   group_of(current_).paused |= bit_of(current_);
-  ++paused_;
   block();
 }
 
-// Those of `lanes` at the lowest of their places. Code that loops lies before what follows the loop, so lanes
-// that are still in it catch up with those that have left it.
-uint32_t Engine::places(const Group& group, uint32_t lanes, bool (*same)(const Wait&, const Wait&)) const {
-  const Wait* waits = waits_ + number_of(group) * kLanes;
-  const Wait* lowest = nullptr;
-  for (uint32_t rest = lanes; rest; rest &= rest - 1) {
-    const Wait& wait = waits[std::countr_zero(rest)];
-    if (!lowest || wait.pc < lowest->pc) lowest = &wait;
+// Those of `lanes` at the lowest address. Code that loops lies before what follows the loop, so lanes that
+// are still in it catch up with those that have left it.
+template <class Same>
+uint32_t Engine::lowest(const Group& group, uint32_t lanes, const Same& same) const {
+  const Wait* waits = waits_ + first_slot(group);
+  const Wait* least = &waits[first_of(lanes)];
+  for (uint32_t rest = lanes & (lanes - 1); rest; rest &= rest - 1) {
+    const Wait& wait = waits[first_of(rest)];
+    if (wait.pc < least->pc) least = &wait;
   }
   uint32_t found = 0;
-  for (uint32_t rest = lanes; rest; rest &= rest - 1) {
-    const int lane = std::countr_zero(rest);
-    if (same(waits[lane], *lowest)) found |= 1u << lane;
-  }
+  for (uint32_t rest = lanes; rest; rest &= rest - 1)
+    if (same(waits[first_of(rest)], *least)) found |= rest & -rest;
   return found;
 }
 
-// No lane of the SIMD-group can come to a place where others wait any more: those go on.
+// No lane of the SIMD-group can come to where others wait any more: those at one place go on.
 void Engine::settle(Group& group) {
   if (group.meeting)
-    hold_meeting(group, places(group, group.meeting, [](const Wait& a, const Wait& b) {
+    hold_meeting(group, lowest(group, group.meeting, [](const Wait& a, const Wait& b) {
                    return a.pc == b.pc && a.fold == b.fold;
                  }));
   else
     release_gathering(
-        group, places(group, group.gathering, [](const Wait& a, const Wait& b) { return a.pc == b.pc; }));
+        group, lowest(group, group.gathering, [](const Wait& a, const Wait& b) { return a.pc == b.pc; }));
 }
 
-void Engine::hold_meeting(Group& group, uint32_t lanes) {
-  const uint32_t first = number_of(group) * kLanes + static_cast<uint32_t>(std::countr_zero(lanes));
+void Engine::hold_meeting(Group& group, uint32_t places) {
+  const uint32_t slots = first_slot(group), first = slots + first_of(places);
   const Wait wait = waits_[first];
-  SoftmetalMeeting meeting;
-  for (uint32_t lane = 0; lane < kLanes; ++lane)
-    meeting.records[lane] = lanes >> lane & 1 ? waits_[number_of(group) * kLanes + lane].record : nullptr;
-  meeting.active = lanes;
-  meeting.existing = group.existing;
-  meeting.undefined = 0;
+  SoftmetalMeeting meeting{};
+  for (uint32_t rest = places; rest; rest &= rest - 1) {
+    const uint32_t place = first_of(rest), lane = lanes_[place];
+    meeting.records[lane] = waits_[slots + place].record;
+    meeting.active |= 1u << lane;
+  }
+  meeting.existing = existing_lanes(simdgroup_of(slots));
   wait.fold(&meeting);
-  group.meeting &= ~lanes;
-  group.ready |= lanes;
+  group.meeting &= ~places;
+  group.ready |= places;
   if (!run_->observer) return;
-  const uint32_t lacking = wait.kind == SOFTMETAL_MEETING_MATRIX ? ~lanes : 0;
+  const uint32_t lacking = wait.kind == SOFTMETAL_MEETING_MATRIX ? ~meeting.active : 0;
   if (const uint32_t misused = lacking ? lacking : meeting.undefined)
-    run_->observer->lane_misuse(thread_at(first), wait.kind, misused, lanes, wait.pc);
+    run_->observer->lane_misuse(thread_at(first), wait.kind, misused, meeting.active, wait.pc);
 }
 
-void Engine::release_gathering(Group& group, uint32_t lanes) {
-  const uint32_t base = number_of(group) * kLanes;
-  const uint32_t first = base + static_cast<uint32_t>(std::countr_zero(lanes));
+void Engine::release_gathering(Group& group, uint32_t places) {
+  const uint32_t slots = first_slot(group), first = slots + first_of(places);
   if (run_->observer) {
-    if (const uint32_t others = group.existing & ~lanes) {
-      const uint32_t blocked = others & (group.gathering | group.waiting);
-      const uint32_t finished = others & ~blocked;
-      report_divergence(first, base + static_cast<uint32_t>(std::countr_zero(finished ? finished : blocked)),
-                        finished != 0);
+    if (const uint32_t others = group.existing & ~places) {
+      const uint32_t finished = others & ~(group.gathering | group.waiting);
+      report_divergence(first, slots + first_of(finished ? finished : others), finished != 0);
     }
-    run_->observer->passed_barrier(SOFTMETAL_SCOPE_SIMDGROUP, number_of(group), waits_[first].flags);
+    run_->observer->passed_barrier(SOFTMETAL_SCOPE_SIMDGROUP, simdgroup_of(slots), waits_[first].flags);
   }
-  group.gathering &= ~lanes;
-  group.ready |= lanes;
+  group.gathering &= ~places;
+  group.ready |= places;
 }
 
 // Wakes those that paused, once nobody else can do anything. False when there are none.
 bool Engine::release_paused() {
-  if (paused_ == 0) return false;
-  for (uint32_t i = 0; i < group_count_; ++i) {
-    groups_[i].ready |= groups_[i].paused;
-    groups_[i].paused = 0;
-  }
-  paused_ = 0;
+  if (!wake(&Group::paused)) return false;
   // They may be waiting for a threadgroup that another OS thread runs.
   constexpr uint32_t kRounds = 256;
   if (++rounds_ % kRounds == 0) sched_yield();
   return true;
 }
 
-// All threads that have not finished wait at the barrier: they go on.
-void Engine::release_barrier() {
-  if (Observer* observer = run_->observer) {
-    uint32_t first = kNone, finished = kNone, elsewhere = kNone, flags = 0;
-    for (uint32_t thread = 0; thread < thread_count_; ++thread) {
-      if (!(group_of(thread).waiting & bit_of(thread))) {
-        if (finished == kNone) finished = thread;
-        continue;
-      }
-      if (first == kNone) first = thread;
-      flags |= waits_[thread].flags;
-      if (elsewhere == kNone && waits_[thread].pc != waits_[first].pc) elsewhere = thread;
-    }
-    if (finished != kNone) report_divergence(first, finished, true);
-    if (elsewhere != kNone) report_divergence(first, elsewhere, false);
-    observer->passed_barrier(SOFTMETAL_SCOPE_THREADGROUP, 0, flags);
-  }
+// All threads that have not finished wait at the barrier: they go on. False when all have finished.
+bool Engine::release_barrier() {
+  if (run_->observer) report_barrier();
+  return wake(&Group::waiting);
+}
+
+bool Engine::wake(uint32_t Group::* lanes) {
+  bool any = false;
   for (uint32_t i = 0; i < group_count_; ++i) {
-    groups_[i].ready |= groups_[i].waiting;
-    groups_[i].waiting = 0;
+    any |= groups_[i].*lanes != 0;
+    groups_[i].ready |= std::exchange(groups_[i].*lanes, 0);
   }
-  waiting_ = 0;
+  return any;
+}
+
+// Nobody can do anything, and some may wait at a barrier.
+void Engine::report_barrier() {
+  uint32_t first = kNone, finished = kNone, elsewhere = kNone, flags = 0;
+  for (uint32_t slot = 0; slot < group_count_ * kLanes; ++slot) {
+    const Group& group = group_of(slot);
+    if (!(group.existing & bit_of(slot))) continue;
+    if (!(group.waiting & bit_of(slot))) {
+      if (finished == kNone) finished = slot;
+      continue;
+    }
+    if (first == kNone) first = slot;
+    flags |= waits_[slot].flags;
+    if (elsewhere == kNone && waits_[slot].pc != waits_[first].pc) elsewhere = slot;
+  }
+  if (first == kNone) return;
+  if (finished != kNone) report_divergence(first, finished, true);
+  if (elsewhere != kNone) report_divergence(first, elsewhere, false);
+  run_->observer->passed_barrier(SOFTMETAL_SCOPE_THREADGROUP, 0, flags);
 }
 
 void Engine::report_divergence(uint32_t waiting, uint32_t other, bool finished) {

@@ -168,19 +168,17 @@ void describe_current([[maybe_unused]] Context& context) {
 }
 
 StackRange::StackRange() {
-  // Twice as much, to cut an aligned range out of it.
-  void* mapped = mmap(nullptr, 2 * kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* mapped = mmap(nullptr, kReserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED)
     abort_with(
-        text("cannot reserve %zu bytes of address space for stacks: %s", 2 * kBytes, std::strerror(errno)));
-  char* memory = static_cast<char*>(mapped);
-  begin_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(memory) + kBytes - 1) & ~(kBytes - 1));
-  if (begin_ > memory) munmap(memory, static_cast<size_t>(begin_ - memory));
-  munmap(begin_ + kBytes, static_cast<size_t>(memory + kBytes - begin_));
+        text("cannot reserve %zu bytes of address space for stacks: %s", kReserved, std::strerror(errno)));
+  mapping_ = static_cast<char*>(mapped);
+  constexpr uintptr_t kAlign = SOFTMETAL_STACK_BYTES;
+  begin_ = reinterpret_cast<char*>((reinterpret_cast<uintptr_t>(mapped) + kAlign - 1) & ~(kAlign - 1));
   madvise(begin_, kBytes, MADV_NOHUGEPAGE);  // a stack in use is a few pages
 }
 
-StackRange::~StackRange() { munmap(begin_, kBytes); }
+StackRange::~StackRange() { munmap(mapping_, kReserved); }
 
 void StackRange::enable(uint32_t count) {
   if (count <= enabled_) return;

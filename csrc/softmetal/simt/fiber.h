@@ -43,7 +43,7 @@ void arrived();
 // The calling OS thread's own stack, before it switches to a fiber.
 void describe_current(Context& context);
 
-// A range of stacks, aligned to its size, so that what belongs to all of them is found from a stack pointer.
+// A range of stacks, each aligned to its size.
 class StackRange {
  public:
   static constexpr uint32_t kCount = 1024;
@@ -53,11 +53,6 @@ class StackRange {
   ~StackRange();
   StackRange(const StackRange&) = delete;
   StackRange& operator=(const StackRange&) = delete;
-
-  // The lowest address of the range that the calling fiber's stack is in.
-  static char* current() {
-    return reinterpret_cast<char*>(reinterpret_cast<uintptr_t>(__builtin_frame_address(0)) & ~(kBytes - 1));
-  }
 
   char* begin() const { return begin_; }
   char* base(uint32_t index) const { return begin_ + size_t{index} * SOFTMETAL_STACK_BYTES; }
@@ -69,6 +64,9 @@ class StackRange {
   static void retire(Context& context);
 
  private:
+  static constexpr size_t kReserved = kBytes + SOFTMETAL_STACK_BYTES;
+
+  char* mapping_;
   char* begin_;
   uint32_t enabled_ = 0;
 };

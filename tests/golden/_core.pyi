@@ -3,14 +3,17 @@
 from metalloid._core import ops as ops
 
 
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Literal, TypeAlias
 
 from numpy import dtype as NumpyDType
 from numpy.typing import DTypeLike as NumpyDTypeLike
 from numpy.typing import NDArray
 
 DTypeLike: TypeAlias = "DType | NumpyDTypeLike"
+Size: TypeAlias = "int | tuple[int, ...] | list[int]"
+Constants: TypeAlias = "Mapping[str | int, bool | int | float | Sequence[bool | int | float]]"
 
 class Error(Exception):
     """The base of every error that metalloid raises."""
@@ -23,7 +26,9 @@ class ValidationError(Error, ValueError):
     """
 
 class CompileError(Error):
-    """A shader does not compile. ``log`` is what the compiler said."""
+    """
+    A shader does not compile. ``log`` is what the compiler said, with files and lines of the source.
+    """
 
     log: str = ''
 
@@ -34,21 +39,106 @@ class DeviceError(Error):
 
 class KernelFault(Error):
     """
-    A checked device found a kernel doing wrong. Fields: ``kind``, ``kernel``, ``buffer``,
-    ``offset`` (bytes), ``threads`` (linear ids in the grid) and ``line``.
+    A checked device found a kernel doing wrong. ``str()`` is the whole report. The fields:
+
+    kind            "threadgroup-race", "out-of-bounds", ...: the table in docs/checker.md
+    kernel          its name
+    variable        the argument or threadgroup variable; "" where it is none
+    address_space   "device", "constant", "threadgroup" or ""
+    offset          bytes from the start of the variable
+    element         the same in elements
+    bytes           how many were accessed
+    threads         a FaultThread for each thread that takes part, one or two
+    file, line      where the first of them was, and ``code``, the text of that line
+    second_file     the same of the second, with ``second_line`` and ``second_code``
+    count           how often it was found
+    seed            of the order in which threads ran: METALLOID_SEED repeats it
+    fatal           whether it ended the dispatch
+    message         the report in one line
+    text            the report of this fault alone
+    faults          all of the command buffer, this one first
     """
 
     kind: str = ''
 
     kernel: str = ''
 
-    buffer: str = ''
+    variable: str = ''
+
+    address_space: str = ''
+
+    file: str = ''
+
+    code: str = ''
+
+    second_file: str = ''
+
+    second_code: str = ''
+
+    message: str = ''
+
+    text: str = ''
 
     offset: int = 0
 
+    element: int = 0
+
+    bytes: int = 0
+
     line: int = 0
 
+    second_line: int = 0
+
+    seed: int = 0
+
+    count: int = 1
+
+    fatal: bool = False
+
     threads: tuple = ()
+
+    faults: tuple = ()
+
+class KernelFaultWarning(UserWarning):
+    """A kernel's fault on a device whose check_mode is "warn"."""
+
+class CheckSettings:
+    """How kernels are checked; see set_check_settings()."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether they are."""
+
+    @property
+    def non_finite(self) -> bool:
+        """Whether the first NaN or infinity that a kernel makes is a fault."""
+
+    @property
+    def seed(self) -> int:
+        """
+        Of the order in which threadgroups and SIMD-groups run; 0 is their natural order.
+        """
+
+    @property
+    def time_limit(self) -> float:
+        """The seconds that a dispatch may take."""
+
+    def __repr__(self) -> str: ...
+
+def check_settings() -> CheckSettings:
+    """
+    How kernels on the device "simt" are checked.
+
+    At first as the environment says: METALLOID_CHECK=off, METALLOID_CHECK_NAN=1, METALLOID_SEED and
+    METALLOID_TIME_LIMIT.
+    """
+
+def set_check_settings(*, enabled: bool | None = None, non_finite: bool | None = None, seed: int | None = None, time_limit: float | None = None) -> None:
+    """
+    Changes how kernels are checked, from the next dispatch on; what is None stays. See CheckSettings.
+
+    Raises ValidationError for a time limit that is not above 0.
+    """
 
 class DType:
     """
@@ -107,7 +197,7 @@ class Buffer:
     Always contiguous, the innermost axis last. Indexing, slicing, reshape, view and flatten share
     the memory and keep it alive. Every access from the host (numpy, memoryview, DLPack, tolist,
     item, copy_from) first waits for committed work that uses the memory, and raises DeviceError
-    if that work failed.
+    if that work failed, KernelFault if a checked device found a kernel of it doing wrong.
     """
 
     @property
@@ -208,6 +298,177 @@ class Buffer:
 
     def __repr__(self) -> str: ...
 
+class KernelArgument:
+    """What a kernel says of one of its arguments."""
+
+    @property
+    def index(self) -> int:
+        """Of ``[[buffer(index)]]`` or ``[[threadgroup(index)]]``."""
+
+    @property
+    def name(self) -> str:
+        """As in the source."""
+
+    @property
+    def kind(self) -> str:
+        """"buffer" or "threadgroup"."""
+
+    @property
+    def address_space(self) -> str:
+        """"device", "constant" or "threadgroup"; "" where Metal does not tell."""
+
+    @property
+    def element_type(self) -> str:
+        """
+        "float", "uint4", ...; "struct" for what is no scalar, vector or matrix; "void" for no type.
+        """
+
+    @property
+    def dtype(self) -> DType | None:
+        """The type of a Buffer for it; None for structs and void."""
+
+    @property
+    def access(self) -> str:
+        """"read", "write" or "read-write"."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of one element."""
+
+    @property
+    def alignment(self) -> int:
+        """What a Buffer's offset has to be a multiple of."""
+
+    @property
+    def active(self) -> bool:
+        """False if a function constant switches it off."""
+
+    def __repr__(self) -> str: ...
+
+class KernelConstant:
+    """A function constant that a kernel has."""
+
+    @property
+    def index(self) -> int:
+        """Of ``[[function_constant(index)]]``."""
+
+    @property
+    def name(self) -> str:
+        """As in the source."""
+
+    @property
+    def type(self) -> str:
+        """"bool", "uint", ..."""
+
+    @property
+    def required(self) -> bool:
+        """False if the kernel asks is_function_constant_defined() first."""
+
+    def __repr__(self) -> str: ...
+
+class Kernel:
+    """
+    A kernel that CommandEncoder.dispatch() runs, made by Library.kernel(). Any thread may use it.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name in the library."""
+
+    @property
+    def device(self) -> Device:
+        """The device that it is compiled for."""
+
+    @property
+    def arguments(self) -> tuple[KernelArgument, ...]:
+        """
+        Its arguments in order of position: buffers by index, then threadgroup memory by index.
+        """
+
+    @property
+    def constants(self) -> tuple[KernelConstant, ...]:
+        """The function constants that it has."""
+
+    @property
+    def builtins(self) -> tuple[str, ...]:
+        """
+        The attributes of its other arguments, e.g. "thread_position_in_grid"; empty where Metal does not
+        tell.
+        """
+
+    @property
+    def max_total_threads_per_threadgroup(self) -> int:
+        """The threads of the largest threadgroup."""
+
+    @property
+    def thread_execution_width(self) -> int:
+        """The threads of a SIMD-group."""
+
+    @property
+    def static_threadgroup_memory_length(self) -> int:
+        """The bytes of threadgroup memory that it declares itself."""
+
+    def __repr__(self) -> str: ...
+
+class Library:
+    """Compiled shaders, made by Device.compile(). Any thread may use it."""
+
+    @property
+    def kernels(self) -> list[str]:
+        """The names of its kernels."""
+
+    @property
+    def label(self) -> str:
+        """What messages call its source."""
+
+    @property
+    def device(self) -> Device:
+        """The device that it is compiled for."""
+
+    def constants(self, name: str) -> tuple[KernelConstant, ...]:
+        """
+        The function constants of a kernel. Raises ValidationError if there is no such kernel.
+        """
+
+    def kernel(self, name: str, constants: Constants | None = None) -> Kernel:
+        """
+        A kernel, with values for its function constants by name or by index. The same values give the
+        same kernel.
+
+        Raises ValidationError if there is no such kernel or constant, a required one has no value, or a
+        value does not fit the constant's type.
+        """
+
+    def __repr__(self) -> str: ...
+
+class Reinterpreted:
+    """What reinterpret() makes."""
+
+    @property
+    def buffer(self) -> Buffer:
+        """The Buffer."""
+
+class ThreadgroupMemory:
+    """What threadgroup_memory() makes."""
+
+    @property
+    def nbytes(self) -> int:
+        """The length."""
+
+def reinterpret(buffer: Buffer) -> Reinterpreted:
+    """
+    As an argument of CommandEncoder.dispatch(): the buffer, whatever its element type is. Size and
+    alignment are still checked.
+    """
+
+def threadgroup_memory(nbytes: int) -> ThreadgroupMemory:
+    """
+    As an argument of CommandEncoder.dispatch(): that many bytes of threadgroup memory, rounded up to a
+    multiple of 16.
+
+    Raises ValidationError for fewer than one.
+    """
+
 class CommandEncoder:
     """
     Records operations into one command buffer, made by Device.commands().
@@ -242,6 +503,28 @@ class CommandEncoder:
     def gpu_time(self) -> float | None:
         """The seconds that the device worked; None until completion."""
 
+    def dispatch(self, kernel: Kernel, *, threads: Size | None = None, threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, args: Sequence[object] | Mapping[str, object] = ()) -> None:
+        """
+        Runs a kernel in threadgroups of ``threadgroup`` threads.
+
+        threads, grid  how many threads there are, two words for one thing: the last threadgroups of a
+                       row may be smaller
+        threadgroups   how many threadgroups there are instead
+        args           the values of ``kernel.arguments``, as a list or tuple in their order (without
+                       those that are not active, if you like) or as a dict of names
+
+        Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer
+        of the argument's type (vectors and matrices are of their scalar's type, structs of uint8),
+        reinterpret(buffer) for one of another type, threadgroup_memory(bytes) for a threadgroup
+        argument, or, where the kernel only reads, up to 4096 bytes: a Python or NumPy number, which is
+        converted to the argument's type, a sequence of them, an array of that type, and for a struct a
+        structured NumPy value, bytes, or what else has its memory.
+
+        Raises ValidationError if anything does not fit, and then nothing was encoded: an argument that
+        is missing, unknown, of the wrong kind, type, size or alignment, out of its type's range,
+        read-only but written, or on another device; a threadgroup or its memory beyond the limits.
+        """
+
     def barrier(self) -> None:
         """
         Operations encoded after it see what those before it wrote. Needed in concurrent encoders only.
@@ -256,8 +539,8 @@ class CommandEncoder:
         """
         Waits until the committed work is done, at most ``timeout`` seconds.
 
-        Raises DeviceError if the work failed or the time is up, Error if nothing was committed. Ctrl-C ends
-        the wait, not the work.
+        Raises DeviceError if the work failed or the time is up, KernelFault if a checked device found a
+        kernel doing wrong, Error if nothing was committed. Ctrl-C ends the wait, not the work.
         """
 
     def commit_and_wait(self) -> None:
@@ -285,7 +568,7 @@ class Device:
 
     @property
     def name(self) -> str:
-        """The name that opens it: "cpu" or "metal"."""
+        """The name that opens it: "cpu", "simt" or "metal"."""
 
     @property
     def description(self) -> str:
@@ -305,7 +588,9 @@ class Device:
 
     @property
     def thread_execution_width(self) -> int:
-        """The threads of a SIMD-group: 32 on Apple GPUs, 1 on "cpu"."""
+        """
+        The threads of a SIMD-group of built-in kernels: 32 on Apple GPUs and "simt", 1 on "cpu".
+        """
 
     @property
     def has_unified_memory(self) -> bool:
@@ -335,9 +620,11 @@ class Device:
         Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.
         """
 
-    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32') -> Buffer:
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32', checked: bool = True) -> Buffer:
         """
         A buffer with undefined contents.
+
+        On a checked device it is a fault if a kernel reads what nobody wrote, unless ``checked`` is False.
 
         Raises ValidationError for a shape that no buffer can have, DeviceError if there is no memory.
         """
@@ -373,5 +660,51 @@ class Device:
 
     def kernels(self) -> list[str]:
         """The names of the built-in kernels."""
+
+    def kernel(self, name: str, constants: Constants | None = None) -> Kernel:
+        """A built-in kernel, as Library.kernel() gives one."""
+
+    def compile(self, source: str | PathLike[str], *, name: str | None = None, include_dirs: Sequence[str | PathLike[str]] = (), headers: Mapping[str, str] | None = None, macros: Mapping[str, str | int | float | bool | None] | None = None, fast_math: bool = True, language_version: str | None = None, simd_width: Literal['any', 32] | None = None) -> Library:
+        """
+        Compiles Metal shaders.
+
+        source            the text, or a file: a path, or a str without a line break that ends in .metal or .h
+        name              what messages call it; the path by default
+        include_dirs      where included files are looked up, after the file's own directory
+        headers           included files in memory, looked up first: name to text
+        macros            name to replacement; True is 1, False 0, None nothing
+        fast_math         whether arithmetic may be regrouped
+        language_version  of Metal, e.g. "3.1"; the newest by default
+        simd_width        "any" promises that the kernels do not depend on how many threads a SIMD-group
+                          has, which makes them faster on "cpu"
+
+        What was compiled before comes from a cache on disk; `metalloid cache` says where that is. The
+        other threads run meanwhile.
+
+        Raises CompileError, whose log has what the compiler says with files and lines of the source, or
+        what to install where there is no compiler; ValidationError if an argument does not fit.
+        """
+
+    @property
+    def checked(self) -> bool:
+        """Whether kernels are checked while they run."""
+
+    @property
+    def check_mode(self) -> str:
+        """
+        What becomes of the faults that checks find: "raise" has waits and reads of results raise
+        KernelFault, "warn" has them issue a KernelFaultWarning, "collect" gathers them in ``faults``,
+        "off" forgets them.
+        """
+
+    @check_mode.setter
+    def check_mode(self, mode: Literal['raise', 'warn', 'collect', 'off'], /) -> None: ...
+
+    @property
+    def faults(self) -> list[KernelFault]:
+        """The faults gathered so far, if check_mode is "collect"."""
+
+    def clear_faults(self) -> None:
+        """Forgets the faults gathered so far."""
 
     def __repr__(self) -> str: ...

@@ -229,7 +229,13 @@ struct Hooks {
   static void tick(const void* pc);
 
   template <bool Writes, bool Atomic>
+  static void touch_cell(const Access& access, uintptr_t index, unsigned touched);
+  template <bool Writes, bool Atomic>
   static void touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
+  static void touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
+  [[gnu::noinline]] static void note(Cell& cell, uint16_t who, uint32_t pc, Space space);
+  [[gnu::noinline, gnu::cold]] static void conflict(const Access& access, const Cell& cell, int with,
+                                                    unsigned touched);
   static void elsewhere(uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
   static void out_of_bounds(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
                             const void* pc);
@@ -242,56 +248,85 @@ struct Hooks {
   static void look_at_clock(const void* pc);
 };
 
-// The cells of one access.
+// One cell of an access. What is rare is out of line, so that the rest needs few registers.
 template <bool Writes, bool Atomic>
-inline void Hooks::touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc) {
-  const Space space = slot.space;
+[[gnu::always_inline]] inline void Hooks::touch_cell(const Access& access, uintptr_t index,
+                                                     unsigned touched) {
+  const Space space = access.slot.space;
   const auto me = static_cast<uint16_t>(current_thread().thread_index_in_threadgroup << kWhoShift);
-  const unsigned shift = slot.shift;
-  const uintptr_t from = address - slot.origin, to = from + bytes;
-  const unsigned whole = (1u << (1u << shift)) - 1;
-  const uint32_t place = offset_in_image(pc);
-  const uint32_t time = now.time;
-  const auto check = [&](const Cell& cell, int which, unsigned touched) {
+  const uint32_t time = now.time, place = offset_in_image(access.pc);
+  Cell& cell = access.slot.cells[index];
+  const auto check = [&](int which) {
     if (is_foreign(cell, which, space, me)) [[unlikely]]
-      Checker::get().conflict(slot, cell, which, kind, touched, address, bytes, pc);
+      conflict(access, cell, which, touched);
   };
-  for (uintptr_t index = from >> shift; index << shift < to; ++index) {
-    Cell& cell = slot.cells[index];
-    const uintptr_t start = index << shift;
-    unsigned touched = whole;
-    if (start < from) touched &= whole << (from - start);
-    if (to - start < (uintptr_t{1} << shift)) touched &= (1u << (to - start)) - 1;
-
-    check(cell, 0, touched);
-    if (Writes || (!Atomic && (cell.who[1] | cell.who[2]) & kAtomicWrite)) {
-      check(cell, 1, touched);
-      check(cell, 2, touched);
+  if (Writes || (!Atomic && (cell.who[1] | cell.who[2]) & kAtomicWrite)) {
+    if (std::max(cell.time[0], std::max(cell.time[1], cell.time[2])) >= now.valid[space]) {
+      check(0);
+      check(1);
+      check(2);
     }
-    if constexpr (Writes) {
-      const unsigned before = cell.written >> 4 == now.generation ? cell.written & kWhoBytes : 0;
-      cell.written = static_cast<uint16_t>(now.generation << 4 | before | touched);
-    }
-    if constexpr (Writes && !Atomic) {
-      const bool again = cell.time[0] == time && ((cell.who[0] ^ me) >> kWhoShift) == 0;
-      cell.who[0] = static_cast<uint16_t>(me | touched | (again ? cell.who[0] & kWhoBytes : 0));
-      cell.time[0] = time;
-      cell.pc[0] = place;
+  } else {
+    check(0);
+  }
+  if constexpr (Writes) {
+    const unsigned before = cell.written >> 4 == now.generation ? cell.written & kWhoBytes : 0;
+    cell.written = static_cast<uint16_t>(now.generation << 4 | before | touched);
+  }
+  if constexpr (Writes && !Atomic) {
+    const bool again = cell.time[0] == time && ((cell.who[0] ^ me) >> kWhoShift) == 0;
+    cell.who[0] = static_cast<uint16_t>(me | touched | (again ? cell.who[0] & kWhoBytes : 0));
+    cell.time[0] = time;
+    cell.pc[0] = place;
+  } else {
+    constexpr unsigned flag = !Atomic ? kPlainRead : Writes ? kAtomicWrite : 0;
+    const auto who = static_cast<uint16_t>(me | flag | touched);
+    if (cell.time[1] == time && cell.who[1] == who) return;
+    if (is_past(cell.time[1], space) && is_past(cell.time[2], space)) {
+      cell.time[1] = time;
+      cell.who[1] = who;
+      cell.pc[1] = place;
     } else {
-      constexpr unsigned flag = !Atomic ? kPlainRead : Writes ? kAtomicWrite : 0;
-      const auto who = static_cast<uint16_t>(me | flag | touched);
-      if (cell.time[1] == time && cell.who[1] == who) continue;
-      if (is_past(cell.time[1], space) && is_past(cell.time[2], space)) {
-        cell.time[1] = time;
-        cell.who[1] = who;
-        cell.pc[1] = place;
-      } else {
-        Checker::get().note_access(slot, cell, who, place);
-      }
+      note(cell, who, place, space);
     }
   }
 }
 
+template <bool Writes, bool Atomic>
+[[gnu::noinline]] void Hooks::touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
+                                    const void* pc) {
+  const Access access{slot, address, bytes, kind, pc};
+  const unsigned shift = slot.shift;
+  const uintptr_t size = uintptr_t{1} << shift;
+  const auto whole = static_cast<unsigned>((1u << size) - 1);
+  const uintptr_t from = address - slot.origin, to = from + bytes;
+  uintptr_t index = from >> shift;
+  if (((from | bytes) & (size - 1)) == 0) [[likely]] {
+    const uintptr_t end = to >> shift;
+    do touch_cell<Writes, Atomic>(access, index, whole);
+    while (++index != end);
+    return;
+  }
+  for (; index << shift < to; ++index) {
+    const uintptr_t start = index << shift;
+    unsigned touched = whole;
+    if (start < from) touched &= whole << (from - start);
+    if (to - start < size) touched &= (1u << (to - start)) - 1;
+    touch_cell<Writes, Atomic>(access, index, touched);
+  }
+}
+
+inline void Hooks::touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc) {
+  if (!slot.tracked) return;
+  if (!(kind & SOFTMETAL_ATOMIC)) {
+    if (kind & SOFTMETAL_WRITES) return touch<true, false>(slot, address, bytes, kind, pc);
+    return touch<false, false>(slot, address, bytes, kind, pc);
+  }
+  if (kind & SOFTMETAL_WRITES) return touch<true, true>(slot, address, bytes, kind, pc);
+  return touch<false, true>(slot, address, bytes, kind, pc);
+}
+
+// All calls are the last thing done, so nothing has to be kept over them.
 void Hooks::access(const void* pointer, uint64_t bytes, uint32_t kind, const void* pc) {
   const auto address = reinterpret_cast<uintptr_t>(pointer);
   if (address - now.stacks < now.stacks_bytes) return;
@@ -300,16 +335,16 @@ void Hooks::access(const void* pointer, uint64_t bytes, uint32_t kind, const voi
   const uint64_t offset = address - slot.begin;
   if (offset >= slot.bytes || bytes - 1 >= slot.bytes - offset) [[unlikely]]
     return out_of_bounds(slot, address, bytes, kind, pc);
-  if ((address & (bytes - 1)) != 0 && !(kind & SOFTMETAL_UNALIGNED)) [[unlikely]]
-    misaligned(slot, address, bytes, kind, pc);
+  // Other sizes are copies, whose alignment is not known.
+  if ((address & (bytes - 1)) != 0 && !(kind & SOFTMETAL_UNALIGNED) && bytes <= 16 &&
+      (bytes & (bytes - 1)) == 0) [[unlikely]]
+    return misaligned(slot, address, bytes, kind, pc);
   if (kind & SOFTMETAL_WRITES) {
     if (!slot.writable) [[unlikely]]
       return read_only(slot, address, bytes, kind, pc);
-    const uint64_t first = (address - slot.origin) >> Shadow::kLineShift,
-                   last = (address + bytes - 1 - slot.origin) >> Shadow::kLineShift;
-    slot.lines[first] = 1;
-    if (first != last) [[unlikely]]
-      std::memset(slot.lines + first, 1, last - first + 1);
+    const uint64_t last = (address + bytes - 1 - slot.origin) >> Shadow::kLineShift;
+    volatile uint8_t* const lines = slot.lines;
+    for (uint64_t line = (address - slot.origin) >> Shadow::kLineShift; line <= last; ++line) lines[line] = 1;
   }
   if (kind & SOFTMETAL_READS) {
     // The first cell decides: what follows may be padding, which a copy of a struct reads and nobody writes.
@@ -317,29 +352,51 @@ void Hooks::access(const void* pointer, uint64_t bytes, uint32_t kind, const voi
       const uintptr_t from = address - slot.origin;
       const uint16_t written = slot.cells[from >> slot.shift].written;
       const unsigned within = from & ((1u << slot.shift) - 1);
-      const unsigned touched = ((1u << std::min<uint64_t>(bytes, 4)) - 1) << within;
+      const unsigned touched = ((1u << (bytes < 4 ? bytes : 4)) - 1) << within;
       if (written >> 4 != now.generation || (written & kWhoBytes & touched) == 0) [[unlikely]]
-        uninitialized(slot, address, bytes, kind, pc);
+        return uninitialized(slot, address, bytes, kind, pc);
     } else if (slot.poisoned && *reinterpret_cast<const uint32_t*>(address & ~uintptr_t{3}) == now.poison)
         [[unlikely]] {
-      uninitialized(slot, address, bytes, kind, pc);
+      return uninitialized(slot, address, bytes, kind, pc);
     }
   }
   if (now.non_finite) [[unlikely]]
-    look_at_value(slot, address, bytes, kind, pc);
-  if (!slot.tracked) return;
+    return look_at_value(slot, address, bytes, kind, pc);
+  touch(slot, address, bytes, kind, pc);
+}
 
-  switch (kind & (SOFTMETAL_READS | SOFTMETAL_WRITES | SOFTMETAL_ATOMIC)) {
-    case SOFTMETAL_READS:
-      return touch<false, false>(slot, address, bytes, kind, pc);
-    case SOFTMETAL_WRITES:
-    case SOFTMETAL_READS | SOFTMETAL_WRITES:
-      return touch<true, false>(slot, address, bytes, kind, pc);
-    case SOFTMETAL_READS | SOFTMETAL_ATOMIC:
-      return touch<false, true>(slot, address, bytes, kind, pc);
-    default:
-      return touch<true, true>(slot, address, bytes, kind, pc);
+void Hooks::conflict(const Access& access, const Cell& cell, int with, unsigned touched) {
+  Checker::get().conflict(access, cell, with, touched);
+}
+
+// Finds a place for an access in a cell that already has some.
+void Hooks::note(Cell& cell, uint16_t who, uint32_t pc, Space space) {
+  const uint32_t thread = who >> kWhoShift, simdgroup = thread / SOFTMETAL_LANES;
+  const uint32_t apart = now.simdgroup_ordered[space][simdgroup];
+  const auto simdgroup_of = [&](int which) { return (cell.who[which] >> kWhoShift) / SOFTMETAL_LANES; };
+  const auto put = [&](int which, uint16_t value) {
+    cell.time[which] = now.time;
+    cell.who[which] = value;
+    cell.pc[which] = pc;
+  };
+  bool free[3], earlier[3];
+  for (const int which : {1, 2}) {
+    const uint32_t time = cell.time[which];
+    earlier[which] = !is_past(time, space) && time < now.begin;
+    free[which] =
+        is_past(time, space) || (!earlier[which] && simdgroup_of(which) == simdgroup && time < apart);
+    if (is_past(time, space) || earlier[which] || cell.who[which] >> kWhoShift != thread) continue;
+    // What it did before goes on counting, but for its SIMD-group only until their barrier.
+    const uint16_t before = time < apart ? 0 : cell.who[which];
+    if ((before | who) != before || time != now.time) put(which, static_cast<uint16_t>(before | who));
+    return;
   }
+  if (free[1]) return put(1, who);
+  if (free[2]) return put(2, who);
+  // One access of an earlier threadgroup is enough.
+  if (earlier[1] && earlier[2]) return put(2, who);
+  if (earlier[1] || earlier[2]) return;
+  if (simdgroup_of(1) == simdgroup_of(2) && simdgroup_of(1) != simdgroup) put(2, who);
 }
 
 void Hooks::barrier(uint32_t scope, uint32_t flags, const void* pc) {
@@ -447,8 +504,6 @@ void Hooks::out_of_bounds(const Slot& slot, uintptr_t address, uint64_t bytes, u
 }
 
 void Hooks::misaligned(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc) {
-  // Other sizes are copies, whose alignment is not known.
-  if (!std::has_single_bit(bytes) || bytes > 16) return;
   Checker::get().report_access(
       Kind::Misaligned, &slot, address, bytes, kind, pc,
       text("%s %llu bytes at byte %lld of \"%s\", needs a multiple of %llu", action_of(kind),
@@ -468,16 +523,20 @@ void Hooks::read_only(const Slot& slot, uintptr_t address, uint64_t bytes, uint3
 void Hooks::uninitialized(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
                           const void* pc) {
   Checker::get().note_unwritten(slot, address, bytes, kind, pc);
+  if (now.non_finite) return look_at_value(slot, address, bytes, kind, pc);
+  touch(slot, address, bytes, kind, pc);
 }
 
 // A store is looked at when the next access comes, as then its value is there.
 void Hooks::look_at_value(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
                           const void* pc) {
   Checker::get().look_at_pending();
-  if (slot.scalar == Scalar::Other) return;
-  if (kind & SOFTMETAL_READS && !now.tainted) now.tainted = non_finite(slot, address, bytes) != 0;
-  if (kind & SOFTMETAL_WRITES && !now.tainted)
-    now.pending = {address, bytes, &slot, pc, current_thread().thread_index_in_threadgroup};
+  if (slot.scalar != Scalar::Other) {
+    if (kind & SOFTMETAL_READS && !now.tainted) now.tainted = non_finite(slot, address, bytes) != 0;
+    if (kind & SOFTMETAL_WRITES && !now.tainted)
+      now.pending = {address, bytes, &slot, pc, current_thread().thread_index_in_threadgroup};
+  }
+  touch(slot, address, bytes, kind, pc);
 }
 
 // Engine ----------------------------------------------------------------------------------------------------
@@ -507,7 +566,7 @@ void Checker::passed_barrier(uint32_t scope, uint32_t simdgroup, uint32_t flags)
     now.any_barrier = time;
     now.barrier_flags = flags;
     if (flags & kFenceDevice) now.ordered[kDevice] = time;
-    if (flags & kFenceThreadgroup) now.ordered[kThreadgroup] = time;
+    if (flags & kFenceThreadgroup) now.valid[kThreadgroup] = now.ordered[kThreadgroup] = time;
   } else if (simdgroup < SOFTMETAL_LANES) {
     now.simdgroup_any[simdgroup] = time;
     if (flags & kFenceDevice) now.simdgroup_ordered[kDevice][simdgroup] = time;
@@ -561,11 +620,11 @@ void Checker::lane_misuse(const Thread& thread, uint32_t kind, uint32_t lanes, u
 // Conflicts -------------------------------------------------------------------------------------------------
 
 // What another thread did since is in the way of an access, unless something else sets them apart.
-void Checker::conflict(const Slot& slot, const Cell& cell, int with, uint32_t access, unsigned bytes,
-                       uintptr_t address, uint64_t size, const void* pc) {
+void Checker::conflict(const Access& access, const Cell& cell, int with, unsigned bytes) {
+  const Slot& slot = access.slot;
   const uint16_t other = cell.who[with];
   if ((other & bytes) == 0 || muted_) return;
-  const bool writes = access & SOFTMETAL_WRITES, plain = !(access & SOFTMETAL_ATOMIC);
+  const bool writes = access.kind & SOFTMETAL_WRITES, plain = !(access.kind & SOFTMETAL_ATOMIC);
   const bool other_plain = with == 0 || other & kPlainRead;
   if (with != 0 && !(writes ? plain || other_plain : plain && other & kAtomicWrite)) return;
 
@@ -596,17 +655,17 @@ void Checker::conflict(const Slot& slot, const Cell& cell, int with, uint32_t ac
   }
 
   unwritten_[space].erase(&cell);
-  Finding* finding =
-      report(kind, &slot, reinterpret_cast<uintptr_t>(pc), before.image->base + cell.pc[with], &before);
+  Finding* finding = report(kind, &slot, reinterpret_cast<uintptr_t>(access.pc),
+                            before.image->base + cell.pc[with], &before);
   if (!finding) return;
   Fault& fault = finding->fault;
   // Only what both touch, where that is less than the whole.
   const uintptr_t start =
-      std::max(address, slot.origin + (static_cast<uintptr_t>(&cell - slot.cells) << slot.shift));
+      std::max(access.address, slot.origin + (static_cast<uintptr_t>(&cell - slot.cells) << slot.shift));
   fault.offset = static_cast<int64_t>(start - slot.begin);
   fault.element = fault.offset / slot.element_size;
-  fault.bytes = std::min<uint64_t>(size, address + size - start);
-  fault.first.action = action_of(access);
+  fault.bytes = std::min(access.bytes, access.address + access.bytes - start);
+  fault.first.action = action_of(access.kind);
   fault.second.action = action_of(cell, with);
   fault.second.thread = place(time, they);
   const std::string element = text("%s[%lld]", slot.name, static_cast<long long>(fault.element));
@@ -668,38 +727,6 @@ void Checker::report_unwritten(Space space) {
         read.count);
     if (finding) finding->fault.first.thread = read.thread;
   }
-}
-
-// Finds a place for an access in a cell that already has some.
-void Checker::note_access(const Slot& slot, Cell& cell, uint16_t who, uint32_t pc) {
-  const Space space = slot.space;
-  const uint32_t thread = who >> kWhoShift, simdgroup = thread / SOFTMETAL_LANES;
-  const auto put = [&](int which, uint16_t value) {
-    cell.time[which] = now.time;
-    cell.who[which] = value;
-    cell.pc[which] = pc;
-  };
-  for (int which : {1, 2}) {
-    if (is_past(cell.time[which], space) || cell.time[which] < now.begin) continue;
-    if (cell.who[which] >> kWhoShift != thread) continue;
-    // What it did before goes on counting, but for its SIMD-group only until their barrier.
-    const bool apart = cell.time[which] < now.simdgroup_ordered[space][simdgroup];
-    const uint16_t before = apart ? 0 : cell.who[which];
-    if ((before | who) == before && cell.time[which] == now.time) return;
-    return put(which, static_cast<uint16_t>(before | who));
-  }
-  const auto replaceable = [&](int which) {
-    if (is_past(cell.time[which], space)) return true;
-    return cell.time[which] >= now.begin && (cell.who[which] >> kWhoShift) / SOFTMETAL_LANES == simdgroup &&
-           cell.time[which] < now.simdgroup_ordered[space][simdgroup];
-  };
-  for (int which : {1, 2})
-    if (replaceable(which)) return put(which, who);
-  // One access of an earlier threadgroup is enough.
-  if (cell.time[1] < now.begin && cell.time[2] < now.begin) return put(2, who);
-  if (cell.time[1] < now.begin || cell.time[2] < now.begin) return;
-  const auto simdgroup_of = [&](int which) { return (cell.who[which] >> kWhoShift) / SOFTMETAL_LANES; };
-  if (simdgroup_of(1) == simdgroup_of(2) && simdgroup_of(1) != simdgroup) put(2, who);
 }
 
 void Checker::look_at_pending() {

@@ -60,6 +60,15 @@ struct Slot {
   uint32_t element_size = 1;
 };
 
+// One access to an argument or variable.
+struct Access {
+  const Slot& slot;
+  uintptr_t address;
+  uint64_t bytes;
+  uint32_t kind;  // SoftmetalAccessKind
+  const void* pc;
+};
+
 // The order in which a dispatch's threadgroups run.
 class Order {
  public:
@@ -158,9 +167,7 @@ class Checker final : public Observer {
                   const Past* other = nullptr, uint64_t count = 1);
   Finding* report_access(Kind kind, const Slot* slot, uintptr_t address, uint64_t bytes, uint32_t access,
                          const void* pc, std::string message, uint64_t count = 1);
-  void conflict(const Slot& slot, const Cell& cell, int with, uint32_t access, unsigned bytes,
-                uintptr_t address, uint64_t size, const void* pc);
-  void note_access(const Slot& slot, Cell& cell, uint16_t who, uint32_t pc);
+  void conflict(const Access& access, const Cell& cell, int with, unsigned bytes);
   void note_unwritten(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t access, const void* pc);
   void report_unwritten(Space space);
   void look_at_pending();

@@ -345,8 +345,17 @@ Object* PipelineDescriptor::clone() {
   return made;
 }
 
+// Pipelines of a GPU may take fewer threads than others of its kernels, for want of registers; a limit from
+// outside lets callers meet that. Whole SIMD-groups, and at least one.
+static NS::UInteger thread_limit(const SoftmetalKernel& kernel) {
+  const char* value = std::getenv("METALLOID_MAX_THREADS_PER_THREADGROUP");
+  const NS::UInteger width = kernel.execution_width, most = kernel.max_threads_per_threadgroup;
+  const NS::UInteger limit = value ? std::strtoul(value, nullptr, 10) / width * width : 0;
+  return value && *value ? std::min(most, std::max(limit, width)) : most;
+}
+
 Pipeline::Pipeline(Function& entry)
-    : function(&entry), kernel(entry.kernel), max_threads(entry.kernel.max_threads_per_threadgroup) {
+    : function(&entry), kernel(entry.kernel), max_threads(thread_limit(entry.kernel)) {
   for (uint32_t i = 0; i < kernel.argument_count; ++i) {
     const SoftmetalArgument& argument = kernel.arguments[i];
     if (!is_active(entry, argument)) continue;

@@ -24,8 +24,12 @@ namespace fs = std::filesystem;
 
 // Read by all threads and in forked children, so there is no lock that could be held: who finds at the same
 // time finds twice, and the first to be ready is kept. None is freed, as others may be reading it.
+struct Known {
+  Setup setup;
+  Known* older = nullptr;
+};
 std::atomic<Setup (*)()> finder{nullptr};
-std::atomic<const Setup*> found{nullptr};
+std::atomic<Known*> found{nullptr}, retired{nullptr};
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -163,17 +167,21 @@ std::string identify(const Setup& setup) {
 
 void set_finder(Setup (*find)()) {
   finder = find;
-  found = nullptr;
+  Known* old = found.exchange(nullptr);
+  if (!old) return;
+  old->older = retired.load();
+  while (!retired.compare_exchange_weak(old->older, old)) {
+  }
 }
 
 const Setup& setup() {
-  if (const Setup* known = found.load()) return *known;
+  if (const Known* known = found.load()) return known->setup;
   Setup (*const find)() = finder.load();
-  auto made = std::make_unique<Setup>(find ? find() : search());
-  made->compiler = without_python(std::move(made->compiler));
-  made->identity = identify(*made);
-  const Setup* expected = nullptr;
-  return found.compare_exchange_strong(expected, made.get()) ? *made.release() : *expected;
+  auto made = std::make_unique<Known>(Known{find ? find() : search()});
+  made->setup.compiler = without_python(std::move(made->setup.compiler));
+  made->setup.identity = identify(made->setup);
+  Known* first = nullptr;
+  return found.compare_exchange_strong(first, made.get()) ? made.release()->setup : first->setup;
 }
 
 }  // namespace softmetal::jit

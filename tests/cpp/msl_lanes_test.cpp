@@ -420,6 +420,43 @@ kernel void all(device float* x [[buffer(0)]], const device Block* from [[buffer
   CHECK(touched(counters + 1, 4, reads | writes | atomic, 13) == 0);
 }
 
+TEST_CASE("no byte of any type escapes a check") {
+  const std::vector<std::string> types = {
+      "char",     "bool",    "short",    "half",         "bfloat",        "float",  "long",   "uchar3",
+      "half4",    "float2",  "float3",   "float4",       "packed_float3", "ulong4", "short4", "uchar4",
+      "float4x4", "half3x3", "float2x4", "packed_half4", "Nested",        "Tight",  "Bits"};
+  std::string source =
+      std::string(kHead) +
+      "struct Nested { float a[9]; struct { uchar b; half4 c; } d; };\n"
+      "struct __attribute__((packed)) Tight { uchar a; float b; ulong c; };\n"
+      "struct Bits { uint a : 3, b : 29; };\n"
+      "template <typename T> kernel void copy(const device T* from [[buffer(0)]], device T* to "
+      "[[buffer(1)]], uint i [[thread_position_in_grid]]) { to[i] = from[i]; }\n";
+  for (const std::string& type : types)
+    source += "template [[host_name(\"" + type + "\")]] kernel void copy<" + type + ">(const device " + type +
+              "*, device " + type + "*, uint);\n";
+  const Library library(source, lanes(true));
+  for (const std::string& type : types) {
+    CAPTURE(type);
+    const uint32_t size = library.kernel(type).arguments[0].element_size;
+    alignas(64) char from[2 * 128], to[2 * 128] = {};
+    for (size_t i = 0; i < sizeof(from); ++i) from[i] = type == "bool" ? 1 : static_cast<char>(i);
+    LaneDispatch dispatch(library, type);
+    dispatch.buffer(0, from, sizeof(from)).buffer(1, to, sizeof(to)).run({2, 1, 1}, {2, 1, 1});
+    std::set<const char*> read, written;
+    for (const Access& a : accesses)
+      for (uint64_t b = 0; b < a.bytes; ++b) {
+        const char* byte = static_cast<const char*>(a.address) + b;
+        if (byte >= from && byte < from + 2 * size && (a.kind & SOFTMETAL_READS)) read.insert(byte);
+        if (byte >= to && byte < to + 2 * size && (a.kind & SOFTMETAL_WRITES)) written.insert(byte);
+      }
+    // What was copied was read and written; padding may be left out.
+    for (uint32_t i = 0; i < 2 * size; ++i)
+      if (to[i] != 0) CHECK((read.count(from + i) && written.count(to + i)));
+    CHECK(written.size() >= size);
+  }
+}
+
 TEST_CASE("sources by their line markers, in memory and in files") {
   const msl::TemporaryDirectory directory;
   const std::string header = directory.file("part.h");

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -96,20 +97,104 @@ inline const SoftmetalFunctionConstant constants_constants[] = {
     {"has_extra", 7, MTL::DataTypeBool, offsetof(Constants, has_extra), 1, 0},
 };
 
-inline const SoftmetalKernel kernels[] = {
-    {"axpy", axpy, SOFTMETAL_MODE_THREADS, 1, 1024, 0, axpy_arguments, 3, nullptr, 0, 0, "test.metal", 1},
-    {"groups", groups, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 16384, groups_arguments, 2, nullptr, 0, 0,
-     "test.metal", 2},
-    {"nothing", nothing, SOFTMETAL_MODE_THREADGROUPS, 1, 64, 0, nullptr, 0, nullptr, 0, 0, "test.metal", 3},
-    {"slow", slow, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, slow_arguments, 1, nullptr, 0, 0, "test.metal", 4},
-    {"append", append, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, append_arguments, 2, nullptr, 0, 0, "test.metal",
-     5},
-    {"constants", constants, SOFTMETAL_MODE_THREADGROUPS, 1, 1, 0, constants_arguments, 2,
-     constants_constants, 3, sizeof(Constants), "test.metal", 6},
+template <size_t N>
+constexpr SoftmetalKernel kernel(const char* name, SoftmetalRun run, SoftmetalMode mode, uint32_t max_threads,
+                                 const SoftmetalArgument (&arguments)[N]) {
+  SoftmetalKernel made{};
+  made.name = name;
+  made.run = run;
+  made.mode = mode;
+  made.execution_width = 1;
+  made.max_threads_per_threadgroup = max_threads;
+  made.arguments = arguments;
+  made.argument_count = N;
+  made.source_file = "test.metal";
+  return made;
+}
+constexpr SoftmetalKernel with_memory(SoftmetalKernel made, uint32_t bytes) {
+  made.static_threadgroup_bytes = bytes;
+  return made;
+}
+template <size_t N>
+constexpr SoftmetalKernel with_constants(SoftmetalKernel made,
+                                         const SoftmetalFunctionConstant (&constants)[N], uint32_t bytes) {
+  made.constants = constants;
+  made.constant_count = N;
+  made.constants_bytes = bytes;
+  return made;
+}
+constexpr SoftmetalKernel without_arguments(SoftmetalKernel made) {
+  made.arguments = nullptr;
+  made.argument_count = 0;
+  return made;
+}
+// Instead of `run`: one function call for each GPU thread.
+constexpr SoftmetalKernel by_threads(SoftmetalKernel made, SoftmetalThreadRun thread) {
+  made.thread = thread;
+  made.execution_width = SOFTMETAL_LANES;
+  return made;
+}
+
+// Set by the runtime when a library of kernels that wait is loaded.
+inline const SoftmetalHooks* hooks = nullptr;
+
+// Each thread writes the number that its neighbour in the threadgroup left in threadgroup memory: as a
+// variable, or as argument 1.
+inline thread_local int32_t rotate_bias = 0;
+inline void prepare_rotate(const SoftmetalLaunch* launch) {
+  rotate_bias = *static_cast<const int32_t*>(launch->constants);
+}
+inline void rotate(const SoftmetalThread* thread) {
+  const uint32_t i = thread->thread_index_in_threadgroup, n = thread->threads_per_threadgroup[0];
+  auto* argument = reinterpret_cast<uint32_t*>(thread->arguments + thread->launch->threadgroup_offsets[1]);
+  auto* variable = reinterpret_cast<uint32_t*>(thread->variables);
+  const uint32_t at = thread->threadgroup_position_in_grid[0] * thread->launch->threads_per_threadgroup[0];
+  argument[i] = at + i;
+  variable[i] = 1'000'000;
+  hooks->barrier(SOFTMETAL_SCOPE_THREADGROUP, 2, __builtin_return_address(0));
+  static_cast<uint32_t*>(thread->launch->buffers[0])[at + i] =
+      argument[(i + 1) % n] + variable[(i + 1) % n] + static_cast<uint32_t>(rotate_bias);
+}
+inline const SoftmetalArgument rotate_arguments[] = {
+    {"out", "uint", 0, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1},
+    {"scratch", "uint", 1, kUInt, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP,
+     kReadWrite, 0, -1},
 };
-inline const SoftmetalUnit unit = {kernels, 6};
+inline const SoftmetalFunctionConstant rotate_constants[] = {{"bias", 0, MTL::DataTypeInt, 0, 4, 1}};
+inline SoftmetalKernel rotate_kernel() {
+  SoftmetalKernel made = with_constants(
+      with_memory(
+          by_threads(kernel("rotate", nullptr, SOFTMETAL_MODE_THREADGROUPS, 1024, rotate_arguments), rotate),
+          4096),
+      rotate_constants, 4);
+  made.prepare = prepare_rotate;
+  return made;
+}
+
+inline const SoftmetalKernel kernels[] = {
+    kernel("axpy", axpy, SOFTMETAL_MODE_THREADS, 1024, axpy_arguments),
+    with_memory(kernel("groups", groups, SOFTMETAL_MODE_THREADGROUPS, 1, groups_arguments), 16384),
+    without_arguments(kernel("nothing", nothing, SOFTMETAL_MODE_THREADGROUPS, 64, axpy_arguments)),
+    kernel("slow", slow, SOFTMETAL_MODE_THREADGROUPS, 1, slow_arguments),
+    kernel("append", append, SOFTMETAL_MODE_THREADGROUPS, 1, append_arguments),
+    with_constants(kernel("constants", constants, SOFTMETAL_MODE_THREADGROUPS, 1, constants_arguments),
+                   constants_constants, sizeof(Constants)),
+    rotate_kernel(),
+};
+inline const SoftmetalUnit unit = {kernels, std::size(kernels)};
 inline const SoftmetalUnit* const units[] = {&unit};
-inline const SoftmetalLibrary table = {SOFTMETAL_ABI_VERSION, "test", "by hand", units, 1};
+
+inline SoftmetalLibrary make_library(const SoftmetalUnit* const* list, uint32_t count) {
+  SoftmetalLibrary made{};
+  made.abi_version = SOFTMETAL_ABI_VERSION;
+  made.isa = "test";
+  made.compiler = "by hand";
+  made.units = list;
+  made.unit_count = count;
+  made.hooks = &hooks;
+  return made;
+}
+inline const SoftmetalLibrary table = make_library(units, 1);
 
 inline NS::String* string(const char* text) { return NS::String::string(text, NS::UTF8StringEncoding); }
 inline std::string text(const NS::String* string) { return string ? string->utf8String() : "<null>"; }

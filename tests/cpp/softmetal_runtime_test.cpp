@@ -33,9 +33,10 @@ TEST_CASE("the device reports its limits") {
   CHECK(device->supportsFamily(MTL::GPUFamilyMetal3));
   CHECK_FALSE(device->supportsFamily(MTL::GPUFamilyMetal4));
   auto all = NS::TransferPtr(MTL::CopyAllDevices());
-  REQUIRE(all->count() == 1);
+  REQUIRE(all->count() == 2);
   CHECK(all->object<MTL::Device>(0) == device);
-  CHECK(all->object<MTL::Device>(0)->registryID() == device->registryID());
+  CHECK(text(all->object<MTL::Device>(1)->name()) == "softmetal simt");
+  CHECK(all->object<MTL::Device>(1)->registryID() != device->registryID());
 }
 
 TEST_CASE("buffers are page aligned and zero") {
@@ -417,15 +418,89 @@ TEST_CASE("a library that cannot be loaded says why") {
   SoftmetalLibrary other = test::table;
   other.abi_version += 1;
   CHECK(softmetal::new_library(bench.device.get(), &other, &error) == nullptr);
-  CHECK(text(error).find("its ABI version is 2, needs 1") != std::string::npos);
+  CHECK(text(error).find("its ABI version is 3, needs 2") != std::string::npos);
+}
+
+TEST_CASE("tables that lack what their kernels need are refused") {
+  Bench bench;
+  const auto refusal = [&](const SoftmetalKernel& kernel, void (*change)(SoftmetalLibrary&) = nullptr) {
+    const SoftmetalUnit unit{&kernel, 1};
+    const SoftmetalUnit* const list[] = {&unit};
+    SoftmetalLibrary library = test::make_library(list, 1);
+    if (change) change(library);
+    NS::Error* error = nullptr;
+    auto made = NS::TransferPtr(softmetal::new_library(bench.device.get(), &library, &error));
+    CHECK((made.get() == nullptr) == (error != nullptr));
+    return error ? text(error) : std::string();
+  };
+  const auto contains = [](const std::string& whole, const char* part) {
+    INFO(whole);
+    CHECK(whole.find(part) != std::string::npos);
+  };
+  CHECK(refusal(test::rotate_kernel()).empty());
+  CHECK(test::hooks != nullptr);
+
+  SoftmetalKernel kernel = test::rotate_kernel();
+  contains(refusal(kernel, [](SoftmetalLibrary& library) { library.hooks = nullptr; }),
+           "kernel \"rotate\": its threads wait for each other, needs hooks in the library");
+  contains(refusal(kernel, [](SoftmetalLibrary& library) { library.checked = 1; }),
+           "it was compiled with checks, device \"softmetal cpu\" needs a library without");
+  kernel.thread = nullptr;
+  contains(refusal(kernel),
+           "kernel \"rotate\" cannot be run: it has no function for one thread, nor for "
+           "threadgroups");
+  kernel = test::rotate_kernel();
+  kernel.mode = SOFTMETAL_MODE_THREADS;
+  contains(refusal(kernel), "it has mode 1, needs 0 (threadgroups)");
+  kernel = test::rotate_kernel();
+  kernel.execution_width = 1;
+  contains(refusal(kernel), "it has an execution width of 1, needs 32");
+  kernel = test::rotate_kernel();
+  kernel.max_threads_per_threadgroup = 2048;
+  contains(refusal(kernel), "it allows threadgroups of 2048 threads, needs at most 1024");
+}
+
+TEST_CASE("kernels whose threads wait run on all OS threads") {
+  Bench bench;
+  auto values = NS::TransferPtr(MTL::FunctionConstantValues::alloc()->init());
+  const int32_t bias = -7;
+  values->setConstantValue(&bias, MTL::DataTypeInt, NS::UInteger{0});
+  auto function = NS::TransferPtr(bench.library->newFunction(string("rotate"), values.get(), nullptr));
+  REQUIRE(function);
+  auto state = NS::TransferPtr(
+      bench.device->newComputePipelineState(function.get(), static_cast<NS::Error**>(nullptr)));
+  REQUIRE(state);
+  CHECK(state->threadExecutionWidth() == 32);
+  CHECK(state->maxTotalThreadsPerThreadgroup() == 1024);
+  // The last threadgroup is smaller than the others.
+  for (const NS::UInteger size : {NS::UInteger{48}, NS::UInteger{256}, NS::UInteger{1024}}) {
+    const NS::UInteger threads = 200 * size - 13;
+    auto out = bench.buffer(threads * 4);
+    MTL::CommandBuffer* commands = bench.queue->commandBuffer();
+    MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder();
+    encoder->setComputePipelineState(state.get());
+    encoder->setBuffer(out.get(), 0, 0);
+    encoder->setThreadgroupMemoryLength(4096, 1);
+    encoder->dispatchThreads(MTL::Size(threads, 1, 1), MTL::Size(size, 1, 1));
+    encoder->endEncoding();
+    commands->commit();
+    commands->waitUntilCompleted();
+    CHECK(commands->status() == MTL::CommandBufferStatusCompleted);
+    size_t wrong = 0;
+    for (NS::UInteger i = 0; i < threads; ++i) {
+      const NS::UInteger group = i / size * size, length = std::min(size, threads - group);
+      wrong += Bench::contents<uint32_t>(out)[i] != group + (i - group + 1) % length + 1'000'000 - 7;
+    }
+    CHECK(wrong == 0);
+  }
 }
 
 TEST_CASE("function names are listed") {
   Bench bench;
   NS::Array* names = bench.library->functionNames();
-  REQUIRE(names->count() == 6);
+  REQUIRE(names->count() == 7);
   CHECK(text(names->object<NS::String>(0)) == "append");
-  CHECK(text(names->object<NS::String>(5)) == "slow");
+  CHECK(text(names->object<NS::String>(6)) == "slow");
 }
 
 TEST_CASE("a thousand dispatches leave nothing behind") {

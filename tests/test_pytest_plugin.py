@@ -18,6 +18,8 @@ SOURCE = """
 using namespace metal;
 [[kernel]] void reversed(device uint* y [[buffer(0)]], threadgroup uint* scratch [[threadgroup(0)]],
                          uint i [[thread_index_in_threadgroup]], uint n [[threads_per_threadgroup]]) {
+  scratch[i] = 0;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
   scratch[i] = i;
 #ifndef RACE
   threadgroup_barrier(mem_flags::mem_threadgroup);
@@ -132,7 +134,7 @@ def test_a_fault_fails_a_test_with_its_report(run):
         "--metal-device=simt",
         failed=1,
     )
-    assert "threadgroup-race" in said and "reversed.metal:10" in said and "scratch[i] = i;" in said
+    assert "threadgroup-race" in said and "reversed.metal:12" in said and "scratch[i] = i;" in said
 
 
 def test_an_expected_fault_passes_on_simt_alone(run):
@@ -142,11 +144,11 @@ def test_an_expected_fault_passes_on_simt_alone(run):
         def test_kind(metal_device):
             reverse(metal_device, RACE=1)
 
-        @pytest.mark.metal_fault("threadgroup-race", kernel="reversed", variable="scratch", line=10)
+        @pytest.mark.metal_fault("threadgroup-race", kernel="reversed", variable="scratch", line=12)
         def test_all(metal_device):
             reverse(metal_device, RACE=1)
 
-        @pytest.mark.metal_fault("threadgroup-race", line=6)
+        @pytest.mark.metal_fault("threadgroup-race", line=8)
         def test_the_other_line(metal_device):
             reverse(metal_device, RACE=1)
 
@@ -177,7 +179,7 @@ def test_an_expected_fault_passes_on_simt_alone(run):
         ('kind="out-of-bounds"', "reverse(metal_device, RACE=1)", "found another"),
         ('kind="threadgroup-race", kernel="other"', "reverse(metal_device, RACE=1)", "found another"),
         ('kind="threadgroup-race", variable="y"', "reverse(metal_device, RACE=1)", "found another"),
-        ('kind="threadgroup-race", line=8', "reverse(metal_device, RACE=1)", "found another"),
+        ('kind="threadgroup-race", line=10', "reverse(metal_device, RACE=1)", "found another"),
         ('kind="threadgroup-race"', "assert reverse(metal_device)[0] == 0", "assert "),
         ('kernel="reversed"', "reverse(metal_device, RACE=1)", "metal_fault takes kind"),
         ('kind="threadgroup-race", place=1', "reverse(metal_device, RACE=1)", "metal_fault takes kind"),

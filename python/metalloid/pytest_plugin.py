@@ -171,7 +171,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     for fault in found:
         if not any(_is(fault, wanted) for wanted in expected):
             message = "; ".join(map(_told, expected))
-            pytest.fail(f"expected the fault {message}, found another:\n{fault}", pytrace=False)
+            pytest.fail(f"expected the fault {message}, found another:\n{fault.text}", pytrace=False)
     for wanted in expected:
         if not any(_is(fault, wanted) for fault in found):
             pytest.fail(f"expected the fault {_told(wanted)}, which the checker did not find", pytrace=False)

@@ -9,6 +9,7 @@ import re
 import runpy
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -383,7 +384,10 @@ def from_python(path: Path) -> Plan:
     if not path.is_file():
         raise CaseError(f"there is no file '{path}'")
     sys.path.insert(0, str(path.resolve().parent))  # as for a script
-    content = runpy.run_path(str(path))
+    try:
+        content = runpy.run_path(str(path))
+    except Exception as error:
+        raise CaseError(f"cannot run '{path}'\n{traceback.format_exc().rstrip()}") from error
     functions = [
         (name, function)
         for name, function in content.items()

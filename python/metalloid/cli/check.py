@@ -322,7 +322,7 @@ def show_text(console: Console, report: Report) -> None:
             count = len(case.findings) + len(case.wrong)
             console.print(f"[bold red]{count} found[/]  {name}", soft_wrap=True)
         for finding in case.findings:
-            say(f"\n{finding.fault}")
+            say(f"\n{finding.fault.text}")
             if len(case.seeds) > 1:
                 say(f"found with {_seeds(finding.seeds)}")
         for wrong in case.wrong:
@@ -381,7 +381,7 @@ def as_dict(report: Report) -> dict[str, Any]:
                 "seeds": case.seeds,
                 "faults": [
                     {name: _plain(getattr(finding.fault, name)) for name in FAULT_FIELDS}
-                    | {"seeds": finding.seeds, "text": str(finding.fault)}
+                    | {"seeds": finding.seeds, "text": finding.fault.text}
                     for finding in case.findings
                 ],
                 "wrong": [{"message": w.message, "line": w.line, "seed": w.seed} for w in case.wrong],

@@ -500,6 +500,37 @@ TEST_CASE("what was compiled is kept") {
   }
 }
 
+TEST_CASE("a fault names its line although the file that knows it is gone") {
+  Place place;
+  SUBCASE("as nothing is kept") { given.cache.clear(); }
+  SUBCASE("as the cache is cleared") {}
+  place.apply();
+  Machine machine(1);
+  const std::string source =
+      "#include <metal_stdlib>\nkernel void k(device float* out [[buffer(0)]]) {\n  out[7] = 1;\n}\n";
+  for (int round = 0; round < 2; ++round) {
+    auto library = machine.compile(source, options());
+    REQUIRE_MESSAGE(library, machine.error);
+    if (round == 1) fs::remove_all(place.cache);  // what was loaded from it by then
+    auto function = NS::TransferPtr(library->newFunction(string("k")));
+    auto state = NS::TransferPtr(
+        machine.device->newComputePipelineState(function.get(), static_cast<NS::Error**>(nullptr)));
+    auto buffer = NS::TransferPtr(machine.device->newBuffer(4, MTL::ResourceStorageModeShared));
+    auto commands = NS::RetainPtr(machine.queue->commandBuffer());
+    auto encoder = NS::RetainPtr(commands->computeCommandEncoder());
+    encoder->setComputePipelineState(state.get());
+    encoder->setBuffer(buffer.get(), 0, 0);
+    encoder->dispatchThreads(MTL::Size(1, 1, 1), MTL::Size(1, 1, 1));
+    encoder->endEncoding();
+    commands->commit();
+    commands->waitUntilCompleted();
+    REQUIRE(commands->error());
+    const std::string report = commands->error()->localizedDescription()->utf8String();
+    CHECK_MESSAGE(has(report, "program_source:3"), report);
+    CHECK_MESSAGE(has(report, "out[7] = 1;"), report);
+  }
+}
+
 TEST_CASE("entries that are not whole or not ours are compiled anew") {
   Place place;
   Machine machine;

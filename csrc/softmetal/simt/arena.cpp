@@ -10,7 +10,9 @@ namespace softmetal::simt {
 
 namespace {
 
-constexpr unsigned kLargest = 36, kSmallest = 32;  // of a slot, as powers of two
+// Of a slot, as powers of two. The largest holds what a product of two 32-bit numbers often comes to where it
+// is not cut off.
+constexpr unsigned kLargest = 40, kSmallest = 32;
 constexpr uintptr_t kPage = 4096;
 
 uintptr_t page_of(uintptr_t address) { return address & ~(kPage - 1); }

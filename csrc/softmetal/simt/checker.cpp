@@ -143,26 +143,26 @@ Scalar scalar_of(uint32_t type) {
 // As fine as the elements, so that neighbours do not share a cell.
 uint8_t shift_of(uint32_t alignment) { return alignment >= 4 ? 2 : alignment == 2 ? 1 : 0; }
 
-// Negative for infinity, positive for NaN.
-int non_finite(Scalar scalar, uintptr_t address) {
-  uint32_t bits = 0, exponent = 0, fraction = 0;
-  if (scalar == Scalar::Float) {
-    std::memcpy(&bits, reinterpret_cast<const void*>(address), 4);
-    exponent = 0x7f800000, fraction = 0x7fffff;
-  } else {
-    std::memcpy(&bits, reinterpret_cast<const void*>(address), 2);
-    exponent = scalar == Scalar::Half ? 0x7c00 : 0x7f80, fraction = scalar == Scalar::Half ? 0x3ff : 0x7f;
-  }
-  if ((bits & exponent) != exponent) return 0;
-  return bits & fraction ? 1 : -1;
+enum class NonFinite : uint8_t { None, PlusInfinity, MinusInfinity, NaN };
+
+NonFinite non_finite(Scalar scalar, uintptr_t address) {
+  const bool wide = scalar == Scalar::Float;
+  uint32_t bits = 0;
+  std::memcpy(&bits, reinterpret_cast<const void*>(address), wide ? 4 : 2);
+  const uint32_t sign = wide ? 0x80000000 : 0x8000;
+  const uint32_t infinity = wide ? 0x7f800000 : scalar == Scalar::Half ? 0x7c00 : 0x7f80;
+  const uint32_t magnitude = bits & ~sign;
+  if (magnitude < infinity) return NonFinite::None;
+  if (magnitude > infinity) return NonFinite::NaN;
+  return bits & sign ? NonFinite::MinusInfinity : NonFinite::PlusInfinity;
 }
 
-int non_finite(const Slot& slot, uintptr_t address, uint64_t bytes) {
+NonFinite non_finite(const Slot& slot, uintptr_t address, uint64_t bytes) {
   const uint64_t size = slot.scalar == Scalar::Float ? 4 : 2;
-  int found = 0;
-  if (slot.scalar == Scalar::Other || (address - slot.begin) % size != 0) return 0;
-  for (uint64_t at = 0; at + size <= bytes && found <= 0; at += size)
-    if (const int one = non_finite(slot.scalar, address + at)) found = one;
+  NonFinite found = NonFinite::None;
+  if (slot.scalar == Scalar::Other || (address - slot.begin) % size != 0) return found;
+  for (uint64_t at = 0; at + size <= bytes; at += size)
+    found = std::max(found, non_finite(slot.scalar, address + at));
   return found;
 }
 
@@ -462,18 +462,28 @@ void Hooks::elsewhere(uintptr_t address, uint64_t bytes, uint32_t kind, const vo
     if (allowed()) return;
   }
   if (address < kNullReach) {
-    std::string unbound;
+    std::vector<const SoftmetalArgument*> unbound;
+    std::string names;
     for (uint32_t i = 0; i < checker.kernel_->argument_count; ++i) {
       const SoftmetalArgument& argument = checker.kernel_->arguments[i];
       const unsigned slot =
           argument.index + (argument.kind == SOFTMETAL_ARGUMENT_BUFFER ? 0 : kFirstThreadgroupSlot);
-      if (argument.index < SOFTMETAL_MAX_BUFFERS && !checker.slots_[slot].name)
-        unbound += (unbound.empty() ? "" : ", ") + text("\"%s\" (index %u)", argument.name, argument.index);
+      if (checker.slots_[slot].name) continue;
+      unbound.push_back(&argument);
+      names += (names.empty() ? "" : " or ") + text("\"%s\" (index %u)", argument.name, argument.index);
     }
     std::string message =
         text("%s %llu bytes through a null pointer", action_of(kind), static_cast<unsigned long long>(bytes));
-    if (!unbound.empty()) message += "; nothing is bound to " + unbound;
-    checker.report_access(Kind::NullArgument, nullptr, address, bytes, kind, pc, message);
+    if (!names.empty()) message += "; nothing is bound to " + names;
+    Checker::Finding* finding =
+        checker.report_access(Kind::NullArgument, nullptr, address, bytes, kind, pc, message);
+    if (finding && unbound.size() == 1) {
+      finding->fault.variable = unbound[0]->name;
+      finding->fault.address_space =
+          unbound[0]->address_space == SOFTMETAL_SPACE_CONSTANT ? "constant" : "device";
+      finding->fault.offset = static_cast<int64_t>(address);
+      finding->fault.element = finding->fault.offset / std::max(unbound[0]->element_size, 1u);
+    }
   } else {
     checker.report_access(
         Kind::InvalidAddress, nullptr, address, bytes, kind, pc,
@@ -532,7 +542,8 @@ void Hooks::look_at_value(const Slot& slot, uintptr_t address, uint64_t bytes, u
                           const void* pc) {
   Checker::get().look_at_pending();
   if (slot.scalar != Scalar::Other) {
-    if (kind & SOFTMETAL_READS && !now.tainted) now.tainted = non_finite(slot, address, bytes) != 0;
+    if (kind & SOFTMETAL_READS && !now.tainted)
+      now.tainted = non_finite(slot, address, bytes) != NonFinite::None;
     if (kind & SOFTMETAL_WRITES && !now.tainted)
       now.pending = {address, bytes, &slot, pc, current_thread().thread_index_in_threadgroup};
   }
@@ -576,7 +587,8 @@ void Checker::passed_barrier(uint32_t scope, uint32_t simdgroup, uint32_t flags)
 
 void Checker::divergent_barrier(const Thread& waiting, const void* pc, const Thread& other, Stuck how,
                                 const void* other_pc) {
-  muted_ = true;
+  // Those that follow come from the first one.
+  if (std::exchange(muted_, true)) return;
   Finding* finding = report(Kind::DivergentBarrier, nullptr, reinterpret_cast<uintptr_t>(pc),
                             reinterpret_cast<uintptr_t>(other_pc), &past_.back());
   if (!finding) return;
@@ -732,9 +744,10 @@ void Checker::report_unwritten(Space space) {
 void Checker::look_at_pending() {
   const auto store = std::exchange(now.pending, {});
   if (store.bytes == 0 || now.tainted) return;
-  const int found = non_finite(*store.slot, store.address, store.bytes);
-  // Infinity is what many a maximum begins with.
-  if (found == 0 || (found < 0 && store.slot->space == kThreadgroup)) return;
+  const NonFinite found = non_finite(*store.slot, store.address, store.bytes);
+  if (found == NonFinite::None) return;
+  // What many a maximum begins with.
+  if (found == NonFinite::MinusInfinity && store.slot->space == kThreadgroup) return;
   now.tainted = true;
   Finding* finding = report(Kind::NonFinite, store.slot, reinterpret_cast<uintptr_t>(store.pc));
   if (!finding) return;
@@ -745,7 +758,7 @@ void Checker::look_at_pending() {
   fault.element = fault.offset / store.slot->element_size;
   fault.bytes = store.bytes;
   fault.message = text("%s is written to \"%s\", and the threadgroup had read none",
-                       found > 0 ? "NaN" : "Inf", store.slot->name);
+                       found == NonFinite::NaN ? "NaN" : "Inf", store.slot->name);
 }
 
 // Reports ---------------------------------------------------------------------------------------------------
@@ -795,7 +808,10 @@ Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uin
   std::vector<size_t>& same = known_[low * 0x9e3779b97f4a7c15 ^ high ^ static_cast<uint64_t>(kind) << 56];
   for (const size_t index : same) {
     Finding& known = findings_[index];
-    if (known.kind != kind || known.slot != slot || std::min(known.pc[0], known.pc[1]) != low ||
+    // Two arguments may be the same memory.
+    const bool same_memory =
+        known.slot == slot || (other && known.slot && slot && known.slot->cells == slot->cells);
+    if (known.kind != kind || !same_memory || std::min(known.pc[0], known.pc[1]) != low ||
         std::max(known.pc[0], known.pc[1]) != high)
       continue;
     known.fault.count += count;

@@ -210,9 +210,17 @@ Image::Range Image::thread_local_range() const {
 
 Location Image::locate(uintptr_t pc) const {
   if (pc == 0) return {};
-  const std::vector<Frame> frames = lines_of(path)->find(pc - base - 1);
-  const auto frame = std::find_if(frames.begin(), frames.end(),
-                                  [](const Frame& one) { return one.line != 0 && !is_ours(one.file); });
+  const std::shared_ptr<const Lines> lines = lines_of(path);
+  const uint64_t address = pc - base - 1;
+  constexpr uint64_t kNear = 64;
+  std::vector<Frame> frames = lines->find(address);
+  const auto known = [](const Frame& one) { return one.line != 0 && !is_ours(one.file); };
+  auto frame = std::find_if(frames.begin(), frames.end(), known);
+  // An access that the compiler moved has lost its line; it stands close to what it was moved away from.
+  for (uint64_t distance = 1; frame == frames.end() && distance <= 2 * kNear; ++distance) {
+    frames = lines->find(distance <= kNear ? address + distance : address - (distance - kNear));
+    frame = std::find_if(frames.begin(), frames.end(), known);
+  }
   if (frame == frames.end()) return {};
   Location location{frame->file, frame->line, ""};
   for (uint32_t i = 0; i < table.source_count; ++i) {

@@ -115,7 +115,7 @@ class Folder {
   }
   ~Folder() { std::filesystem::remove_all(path_); }
   void use() const {
-    setenv("METALLOID_CACHE", path_.c_str(), 1);
+    setenv("METALLOID_CACHE_DIR", path_.c_str(), 1);
     software::set_toolchain(nullptr);
   }
   void clear() const {

@@ -214,7 +214,7 @@ pid_t start_compiling(const std::vector<int>& values) {
   const pid_t child = fork();
   if (child == 0) {
     setenv("METALLOID_TEST_VALUES", list.c_str(), 1);
-    setenv("METALLOID_CACHE", given.cache.c_str(), 1);
+    setenv("METALLOID_CACHE_DIR", given.cache.c_str(), 1);
     setenv("METALLOID_SHADER_CXX", given.compiler[0].c_str(), 1);
     execl("/proc/self/exe", "test", "--test-case=in a child", "--no-skip", "--minimal", nullptr);
     _exit(2);

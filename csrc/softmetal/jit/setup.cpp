@@ -10,8 +10,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <memory>
+#include <sstream>
 
 #include "softmetal/jit/sha256.h"
 #include "softmetal/msl/toolchain.h"
@@ -110,7 +110,7 @@ Setup search() {
         "newer and g++ 12 or newer on PATH will do as well, as does the command in METALLOID_SHADER_CXX";
   const std::string sources = variable("METALLOID_SOURCE_DIR");
   result.headers = sources.empty() ? SOFTMETAL_RUNTIME_DIRECTORY : sources + "/csrc";
-  if (const char* chosen = std::getenv("METALLOID_CACHE")) {
+  if (const char* chosen = std::getenv("METALLOID_CACHE_DIR")) {
     result.cache = chosen;  // perhaps nowhere
   } else {
     const std::string caches = variable("XDG_CACHE_HOME"), home = variable("HOME");
@@ -137,13 +137,16 @@ void add_headers(Sha256& hash, const std::string& directory) {
   for (const char* folder : {"softmetal/msl", "softmetal/msl/stdlib"}) {
     std::error_code failed;
     for (const auto& entry : fs::directory_iterator(fs::path(directory) / folder, failed))
-      if (entry.is_regular_file(failed)) files.push_back(entry.path());
+      if (entry.path().extension() == ".h" || entry.path().filename() == "support.cpp")
+        files.push_back(entry.path());
   }
   std::sort(files.begin(), files.end());
   for (const fs::path& file : files) {
     std::ifstream stream(file, std::ios::binary);
     hash.field(file.string());
-    hash.field(std::string((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>()));
+    std::ostringstream text;
+    text << stream.rdbuf();
+    hash.field(text.str());
   }
 }
 

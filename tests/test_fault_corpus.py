@@ -36,7 +36,7 @@ Numbers = dict[str, np.ndarray]
 class Case:
     name: str
     kind: str
-    variable: str | tuple[str, ...]  # or one of these
+    variable: str | tuple[str, ...]  # several: names of the same memory
     inputs: Callable[[np.random.Generator], dict]  # arguments: arrays, numbers, or functions of the device
     outputs: Callable[[dict], Numbers]  # what the mended kernel leaves in its arguments
     threads: int | tuple[int, ...] = 64
@@ -317,7 +317,7 @@ CASES = [
     Case("lanes_exchange", RACE, "shared", lambda r: {"x": f32(r, 32), "y": nan(32)},
          lambda a: {"y": a["x"][::-1]}, 32, 32),
     Case("byte_neighbours", RACE, "bytes", lambda r: {"x": u8(r, 64), "y": junk(64, dtype=np.uint8)},
-         lambda a: {"y": (a["x"] + np.uint8(1))[::-1]}),
+         lambda a: {"y": (a["x"] + np.uint8(1))[::-1]}, element_size=1),
     Case("scan_in_place", RACE, "sums", lambda r: {"x": u32(r, 64, 1000), "y": junk(64)},
          lambda a: {"y": np.cumsum(a["x"])}),
     Case("shared_pivot", RACE, "pivot", lambda r: {"x": f32(r, 64), "y": nan(64), "steps": 6},
@@ -343,7 +343,7 @@ CASES = [
     Case("shifted_alias", DEVICE_RACE, ("x", "y"), overlapping(64), lambda a: {"y": 2 * a["x"]},
          mended_inputs=lambda r: {"x": f32(r, 64), "y": nan(64)}),
     Case("vector_overlap", DEVICE_RACE, "y", lambda r: {"x": f32(r, 32), "y": nan(128)},
-         lambda a: {"y": np.repeat(a["x"], 4)}, 32, 32, lines=FIRST),
+         lambda a: {"y": np.repeat(a["x"], 4)}, 32, 32, lines=FIRST, element_size=16),
     # Barriers.
     Case("flags_none", FLAGS, "shared", lambda r: {"x": f32(r, 64), "y": nan(64)},
          lambda a: {"y": a["x"][::-1]}),
@@ -491,12 +491,14 @@ def test_faulty(case, dev, rng, seed):
     prepare(case)
     section = sections()[case.name]
     faults = faults_of(lambda: run_case(case, dev, "faulty", case.inputs(rng)))
-    assert_faults(faults, section, case.kind, case.lines, seed)
     variables = (case.variable,) if isinstance(case.variable, str) else case.variable
+    for variable in {fault.variable for fault in faults}:
+        assert variable in variables, faults
+        named = [fault for fault in faults if fault.variable == variable]
+        assert_faults(named, section, case.kind, case.lines, seed)
     for fault in faults:
         report = str(fault)
         assert fault.kernel == f"{case.name}_faulty", report
-        assert fault.variable in variables, report
         assert not fault.variable or fault.variable in report
         if case.offset is not None:
             assert fault.offset in case.offset, report

@@ -50,16 +50,16 @@ kernel void wrapped_index_mended(device const float* x [[buffer(0)]], device flo
   y[i] = i > 0 ? x[i] - x[i - 1] : 0.0f;
 }
 
-// case wrapped_product: row * stride does not fit in 32 bits.
+// case wrapped_product: row * stride does not fit in 32 bits, and for some rows comes out inside all the same.
 kernel void wrapped_product_faulty(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
-                                   constant int& stride [[buffer(2)]], uint i [[thread_position_in_grid]]) {
-  const int offset = int(i) * stride;
+                                   constant uint& stride [[buffer(2)]], uint i [[thread_position_in_grid]]) {
+  const uint offset = i * stride;
   y[i] = x[offset];  // FAULT first
 }
 
 kernel void wrapped_product_mended(device const float* x [[buffer(0)]], device float* y [[buffer(1)]],
-                                   constant int& stride [[buffer(2)]], uint i [[thread_position_in_grid]]) {
-  const long offset = long(i) * stride % 64;  // a ring of 64
+                                   constant uint& stride [[buffer(2)]], uint i [[thread_position_in_grid]]) {
+  const ulong offset = ulong(i) * stride % 64;  // a ring of 64
   y[i] = x[offset];
 }
 

@@ -121,7 +121,13 @@ nb::object kernel_of(Library& library, std::string_view name, nb::handle constan
 // Asks the package, whose Python half knows where things are installed.
 software::Toolchain find_toolchain() {
   software::Toolchain toolchain;
+  TakesGil takes;
+  if (!takes.allowed()) {
+    toolchain.missing = "the interpreter is ending";
+    return toolchain;
+  }
   nb::gil_scoped_acquire gil;
+  takes.done();
   try {
     nb::object found = nb::module_::import_("metalloid._jit").attr("find_toolchain")();
     toolchain.compiler = nb::cast<std::vector<std::string>>(found.attr("compiler"));

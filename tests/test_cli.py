@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import metalloid as ml
 import numpy as np
 import pytest
+from metalloid import _jit
 
 
 def metalloid(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -25,6 +27,20 @@ def test_info_says_what_runs_where(dev):
     assert done.returncode == 0, done.stderr
     for word in (dev.name, dev.kernel_variant, ml.__version__, np.__version__):
         assert word in done.stdout, done.stdout
+
+
+def test_info_says_what_compiles_kernels_and_where_they_are_kept(tmp_path):
+    said = metalloid("info", METALLOID_CACHE_DIR=str(tmp_path / "kept")).stdout
+    assert "Device simt" in said and str(tmp_path / "kept") in said.replace("\n", "")
+    assert _jit.find_toolchain().compiler[0] in said
+
+
+def test_bench_measures_the_costs_of_lanes_checks_and_compilation(tmp_path):
+    done = metalloid("bench", "--suite", "simt", "--rounds", "1", "--json", str(tmp_path / "bench.json"))
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # a busy machine misses targets
+    rows = {row["what"]: row for row in json.loads((tmp_path / "bench.json").read_text())["rows"]}
+    for what in ("32 lanes over metalloid.ops", "checked over unchecked", "a barrier", "from the cache"):
+        assert [row for name, row in rows.items() if what in name and row["best"] > 0], rows
 
 
 def test_the_command_is_installed():

@@ -41,6 +41,10 @@ class Failure:
     message: str
     log: str = ""  # of the compiler
 
+    @property
+    def verdict(self) -> str:
+        return "does not compile" if self.log else "could not be checked"
+
 
 @dataclass
 class Finding:
@@ -303,7 +307,8 @@ def show_text(console: Console, report: Report) -> None:
 
     for source in report.sources:
         if source.failure:
-            console.print(f"[bold red]{escape(str(source.path))} does not compile[/]", soft_wrap=True)
+            verdict = f"{source.path} {source.failure.verdict}"
+            console.print(f"[bold red]{escape(verdict)}[/]", soft_wrap=True)
             say(source.failure.log or source.failure.message)
             continue
         console.print(f"[bold]{escape(str(source.path))}[/]: kernels {len(source.kernels)}\n", soft_wrap=True)
@@ -424,7 +429,8 @@ def annotations(report: Report) -> list[str]:
     lines: dict[str, None] = {}  # each once: cases share their source
     for source in report.sources:
         if source.failure:
-            lines |= dict.fromkeys(_failure_annotations(source.failure, "does not compile", source.path))
+            title = source.failure.verdict
+            lines |= dict.fromkeys(_failure_annotations(source.failure, title, source.path))
     for case in report.cases:
         if case.failure:
             title = f"{case.case.name} could not run"

@@ -257,7 +257,7 @@ bool Engine::run(const Run& run, uint64_t threadgroup) {
 
 void Engine::stop() {
   stopped_ = true;
-  leave_context(main_);
+  leave_context(contexts_[current_], main_);
 }
 
 // Fibers ----------------------------------------------------------------------------------------------
@@ -496,6 +496,17 @@ void Engine::report_divergence(uint32_t waiting, uint32_t other, bool finished) 
 
 }  // namespace
 
+// A threadgroup runs on one OS thread, but its grid on many.
+static void fence() {
+#if defined(SOFTMETAL_TSAN)
+  // It knows no fences.
+  static std::atomic<uint32_t> order{0};
+  order.fetch_add(0, std::memory_order_seq_cst);
+#else
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+#endif
+}
+
 Stacks stacks() {
   const StackRange& range = own_engine().stacks();
   return {range.begin(), range.begin() + StackRange::kBytes};
@@ -511,8 +522,7 @@ const SoftmetalHooks& hooks() {
         Engine::current().meet(record, fold, kind, pc);
       },
       [](uint32_t scope, uint32_t flags, const void* pc) { Engine::current().barrier(scope, flags, pc); },
-      // A threadgroup runs on one OS thread, but its grid on many.
-      [](uint32_t, uint32_t, uint32_t, const void*) { std::atomic_thread_fence(std::memory_order_seq_cst); },
+      [](uint32_t, uint32_t, uint32_t, const void*) { fence(); },
       [](const void*) { Engine::current().pause(); },
       nullptr,
       nullptr,

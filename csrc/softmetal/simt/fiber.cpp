@@ -143,10 +143,9 @@ void switch_context(Context& from, Context& to) {
 #endif
 }
 
-void leave_context(Context& to) {
+void leave_context(Context& from, Context& to) {
   start_switch(nullptr, to);
-  void* forgotten;
-  softmetal_switch_stack(&forgotten, to.stack_pointer);
+  softmetal_switch_stack(&from.stack_pointer, to.stack_pointer);
   __builtin_unreachable();
 }
 

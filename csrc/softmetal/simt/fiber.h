@@ -35,8 +35,8 @@ struct Context {
 
 // Stops in `from` and goes on in `to`; returns when somebody switches back.
 void switch_context(Context& from, Context& to);
-// Goes on in `to` for ever.
-[[noreturn]] void leave_context(Context& to);
+// Goes on in `to`; nobody may switch back to `from`.
+[[noreturn]] void leave_context(Context& from, Context& to);
 // Where entry() begins. It is the first on its fiber, and has to call arrived() first of all.
 void arrived();
 

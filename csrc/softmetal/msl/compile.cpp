@@ -10,7 +10,6 @@
 #include <functional>
 #include <iterator>
 #include <map>
-#include <regex>
 #include <set>
 #include <thread>
 
@@ -264,17 +263,28 @@ class Session {
       const uint64_t bytes = tab == std::string::npos ? 0 : std::strtoull(line.c_str() + tab, nullptr, 10);
       if (bytes <= kFrameLimit) continue;
       const std::string place = line.substr(0, tab);
-      static const std::regex position(":([0-9]+):[0-9]+:");
-      std::smatch match;
-      if (!std::regex_search(place, match, position)) continue;
-      const auto function = static_cast<size_t>(match.position(0) + match.length(0));
-      job.log += place.substr(0, static_cast<size_t>(match.position(0))) + ":" + match.str(1) + ": error: " +
-                 frame_message("'" + place.substr(function) + "'", std::to_string(bytes),
+      const size_t column = position_end(place),
+                   function = column == std::string::npos ? std::string::npos : place.find(':', column + 1);
+      if (function == std::string::npos) continue;
+      job.log += place.substr(0, column) + ": error: " +
+                 frame_message("'" + place.substr(function + 1) + "'", std::to_string(bytes),
                                std::to_string(kFrameLimit)) +
                  "\n";
       fit = false;
     }
     return fit;
+  }
+
+  // Where "file:line" ends in "file:line:column:function"; the file and the function may have colons too.
+  static size_t position_end(const std::string& place) {
+    constexpr const char* kDigits = "0123456789";
+    for (size_t colon = place.find(':'); colon != std::string::npos; colon = place.find(':', colon + 1)) {
+      const size_t line = place.find_first_not_of(kDigits, colon + 1);
+      if (line == std::string::npos || line == colon + 1 || place[line] != ':') continue;
+      const size_t column = place.find_first_not_of(kDigits, line + 1);
+      if (column != std::string::npos && column != line + 1 && place[column] == ':') return line;
+    }
+    return std::string::npos;
   }
 
   Options options_;

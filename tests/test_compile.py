@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import threading
 
 import metalloid as ml
 import numpy as np
+import platformdirs
 import pytest
 from metalloid import _jit
 from support import run_python
@@ -376,6 +378,14 @@ def test_importing_looks_for_no_compiler():
         "if m in sys.modules])"
     )
     assert loaded.stdout == "[]\n", loaded.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is platformdirs that says")
+@pytest.mark.parametrize("home", ["", " ", "/tmp/somewhere"])
+def test_the_cache_is_where_the_system_wants_caches(monkeypatch, home):
+    monkeypatch.delenv("METALLOID_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", home)
+    assert _jit.cache_folder() == platformdirs.user_cache_dir("metalloid", appauthor=False)
 
 
 # --- kernels and constants ----------------------------------------------------------------------

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import re
-import shlex
-import shutil
-import subprocess
 import sys
-from pathlib import Path
-from typing import NamedTuple
+
+# Only what the interpreter has loaded anyway: a kernel from the cache is there in less time than it takes to
+# import pathlib or subprocess.
 
 MISSING = (
     "compiling shaders takes a C++ compiler, and there is none on this machine; needs clang++ >= 16, "
@@ -19,13 +15,14 @@ MISSING = (
 CLANG, GXX = 16, 12  # the oldest that will do
 
 
-class Toolchain(NamedTuple):
+class Toolchain:
     """How shaders are compiled at run time."""
 
-    compiler: list[str]  # the command; empty if there is none
-    missing: str  # then: why, and what to install
-    headers: str
-    cache: str  # "" keeps nothing
+    def __init__(self, compiler: list[str], missing: str, headers: str, cache: str) -> None:
+        self.compiler = compiler  # the command; empty if there is none
+        self.missing = missing  # then: why, and what to install
+        self.headers = headers
+        self.cache = cache  # "" keeps nothing
 
 
 def cache_folder() -> str:
@@ -33,6 +30,9 @@ def cache_folder() -> str:
     chosen = os.environ.get("METALLOID_CACHE_DIR")
     if chosen is not None:
         return os.path.abspath(chosen) if chosen else ""
+    if sys.platform == "linux":  # what platformdirs says too, which takes three times as long as all the rest
+        caches = os.environ.get("XDG_CACHE_HOME", "")
+        return os.path.join(caches if caches.strip() else os.path.expanduser("~/.cache"), "metalloid")
     import platformdirs
 
     return platformdirs.user_cache_dir("metalloid", appauthor=False)
@@ -40,7 +40,7 @@ def cache_folder() -> str:
 
 def headers() -> str:
     """The folder of what compiled shaders include."""
-    return str(Path(__file__).parent / "include")
+    return os.path.join(os.path.dirname(os.path.abspath(__file__)), "include")
 
 
 def find_toolchain() -> Toolchain:
@@ -51,28 +51,44 @@ def find_toolchain() -> Toolchain:
 def _compiler() -> tuple[list[str], str]:
     chosen = os.environ.get("METALLOID_SHADER_CXX")
     if chosen:
+        import shlex
+        import shutil
+
         command = shlex.split(chosen)
         if command and shutil.which(command[0]):
             return command, ""
         return [], f"METALLOID_SHADER_CXX is {chosen!r}, which is not a command on this machine"
-    for name in ("clang++", *(f"clang++-{version}" for version in range(40, CLANG - 1, -1))):
-        path = shutil.which(name)
-        if path and _version(path) >= CLANG:
-            return [path], ""
+    if path := _newest("clang++", CLANG):
+        return [path], ""
+    import importlib.util
+
     if importlib.util.find_spec("ziglang"):
         return [sys.executable, "-m", "ziglang", "c++"], ""
-    for name in ("g++", *(f"g++-{version}" for version in range(40, GXX - 1, -1))):
-        path = shutil.which(name)
-        if path and _version(path) >= GXX:
-            return [path], ""
+    if path := _newest("g++", GXX):
+        return [path], ""
     return [], MISSING
+
+
+def _newest(name: str, oldest: int) -> str:
+    """The path of a compiler that is new enough: `name` itself if it is, else the newest `name-N`."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for candidate in (name, *(f"{name}-{version}" for version in range(40, oldest - 1, -1))):
+        for folder in folders:
+            path = os.path.join(folder, candidate)
+            if os.access(path, os.X_OK) and os.path.isfile(path) and _version(path) >= oldest:
+                return path
+    return ""
 
 
 def _version(path: str) -> int:
     """The major version; 0 if it does not run. Most say it in their name, which saves a process."""
-    found = re.search(r"(?:llvm-(\d+)/bin/clang|\+\+-(\d+))", os.path.realpath(path))
-    if found:
-        return int(found[1] or found[2])
+    real = os.path.realpath(path)
+    for said in (real.rpartition("++-")[2], real.partition("/llvm-")[2].partition("/")[0]):
+        if said.isdigit():
+            return int(said)
+    import re
+    import subprocess
+
     try:
         done = subprocess.run([path, "-dumpversion"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import sys
@@ -349,7 +350,7 @@ def test_the_search_for_a_compiler(monkeypatch, tmp_path):
 
     monkeypatch.delenv("METALLOID_SHADER_CXX", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(_jit.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     nothing = _jit.find_toolchain()
     assert nothing.compiler == [] and "metalloid[jit]" in nothing.missing
     tool("g++", "11.4.0")
@@ -358,7 +359,7 @@ def test_the_search_for_a_compiler(monkeypatch, tmp_path):
     assert _jit.find_toolchain().compiler == [str(tmp_path / "g++")]
     tool("clang++", "15.0.7")
     assert _jit.find_toolchain().compiler == [str(tmp_path / "g++")]
-    monkeypatch.setattr(_jit.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert _jit.find_toolchain().compiler[1:] == ["-m", "ziglang", "c++"]
     tool("clang++-17", "17.0.1")
     assert _jit.find_toolchain().compiler == [str(tmp_path / "clang++-17")]

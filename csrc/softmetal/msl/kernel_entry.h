@@ -8,6 +8,10 @@
 #include "softmetal_thread.h"
 #endif
 
+#ifndef SOFTMETAL_CHECKED
+#define SOFTMETAL_CHECKED 0
+#endif
+
 #ifndef SOFTMETAL_INLINE
 #define SOFTMETAL_INLINE inline __attribute__((always_inline))
 #endif
@@ -98,8 +102,9 @@ struct BufferArgument<T*> {
   SOFTMETAL_INLINE T* get() const { return pointer; }
 };
 
-// A small read-only argument is copied, so that no store of the kernel can be thought to change it.
-template <class T, bool = is_const<T> && (sizeof(T) <= 512)>
+// A small read-only argument is copied, so that no store of the kernel can be thought to change it; unless
+// what the kernel reads of it is checked.
+template <class T, bool = is_const<T> && (sizeof(T) <= 512) && !SOFTMETAL_CHECKED>
 struct Referenced {
   T* pointer;
   SOFTMETAL_INLINE explicit Referenced(void* address) : pointer(static_cast<T*>(address)) {}

@@ -99,6 +99,17 @@ bool exchange_if(volatile T* object, T* expected, T desired, const void* place) 
 
 typedef unsigned __int128 uint128_t;
 
+struct TypeMismatch {
+  struct {
+    const char* file;
+    uint32_t line, column;
+  } place;
+  const void* type;
+  uint8_t alignment;  // as a power of two
+  uint8_t use;
+};
+constexpr uint8_t kStores = 1;
+
 }  // namespace
 
 extern "C" {
@@ -190,6 +201,15 @@ void* memcpy(void* to, const void* from, size_t bytes) { return copy(to, from, b
 void* memmove(void* to, const void* from, size_t bytes) { return copy(to, from, bytes, PLACE); }
 void* memset(void* to, int value, size_t bytes) { return fill(to, value, bytes, PLACE); }
 #endif
+
+// -fsanitize=alignment has found an address that is not a multiple of what its type needs. The accesses that
+// follow may be to its members, and aligned.
+void __ubsan_handle_type_mismatch_v1(const TypeMismatch* found, void* address) {
+  report(address, uint64_t{1} << found->alignment, found->use == kStores ? kWrites : kReads, PLACE);
+}
+
+// Only our own headers assume an alignment.
+void __ubsan_handle_alignment_assumption(const void*, void*, uintptr_t, uintptr_t) {}
 
 void __sanitizer_cov_trace_pc() {
   if (--until_tick != 0) return;

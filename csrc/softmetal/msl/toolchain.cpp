@@ -249,14 +249,18 @@ std::vector<std::string> compile_command(const Toolchain& toolchain, const Compi
     append(command, {"-O3", "-g0"});
     return command;
   }
-  // Vectors hide accesses from the sanitizer's pass. Its calls at the ends of functions are of no use, and it
-  // leaves out a read that a write to the same place follows, unless the two are one call.
-  append(command, {"-O2", "-g", "-gdwarf-4", "-fsanitize=thread", "-fsanitize-coverage=trace-pc"});
+  // Vectors hide accesses from the sanitizer's pass, and what is moved out of a loop loses its line. Its
+  // calls at the ends of functions are of no use, and it leaves out a read that a write to the same place
+  // follows, unless the two are one call.
+  append(command, {"-O2", "-g", "-gdwarf-4", "-fsanitize=thread", "-fsanitize-coverage=trace-pc",
+                   "-fsanitize=alignment", "-fsanitize-recover=alignment"});
   if (gcc)
-    append(command, {"-fno-tree-vectorize", "--param=tsan-instrument-func-entry-exit=0"});
+    append(command,
+           {"-fno-tree-vectorize", "-fno-tree-loop-im", "--param=tsan-instrument-func-entry-exit=0"});
   else
-    append(command, {"-fno-vectorize", "-fno-slp-vectorize", "-mllvm", "-tsan-instrument-func-entry-exit=0",
-                     "-mllvm", "-tsan-compound-read-before-write=1"});
+    append(command, {"-fno-sanitize-trap=alignment", "-fno-vectorize", "-fno-slp-vectorize", "-mllvm",
+                     "-disable-licm-promotion", "-mllvm", "-tsan-instrument-func-entry-exit=0", "-mllvm",
+                     "-tsan-compound-read-before-write=1"});
   return command;
 }
 

@@ -90,9 +90,11 @@ class CpuExecutor final : public Executor {
   // Before a kernel was measured: every thread does something, and memory is read at a few GB/s.
   static uint64_t guess_ns(const Dispatch& dispatch) {
     const uint64_t count = count_units(dispatch);
-    const uint64_t work = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS
+    const SoftmetalKernel& kernel = dispatch.pipeline->kernel;
+    const uint64_t thread_ns = kernel.run ? 4 : 20;
+    const uint64_t work = kernel.mode == SOFTMETAL_MODE_THREADS
                               ? count
-                              : count * (100 + 4 * uint64_t{dispatch.threadgroup_threads});
+                              : count * (100 + thread_ns * uint64_t{dispatch.threadgroup_threads});
     return std::max(work, dispatch.bound_bytes / 8);
   }
 };

@@ -2,6 +2,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cstring>
@@ -82,6 +83,7 @@ class Engine {
   uint32_t take_ready(uint32_t group);
   uint32_t pick();
   uint32_t take_fiber();
+  void begin(uint32_t slot, uint32_t fiber);
 
   template <class Same>
   uint32_t lowest(const Group& group, uint32_t lanes, const Same& same) const;
@@ -239,10 +241,9 @@ bool Engine::run(const Run& run, uint64_t threadgroup) {
   if (run.observer) run.observer->begin_threadgroup(threadgroup);
 
   current_ = pick();
-  const uint32_t fiber = take_fiber();
-  fiber_of_[current_] = static_cast<uint16_t>(fiber);
+  begin(current_, take_fiber());
   describe_current(main_);
-  switch_context(main_, idle_[fiber]);
+  switch_context(main_, contexts_[current_]);
   if (stopped_) {
     free_count_ = 0;
     for (uint32_t i = fiber_count_; i-- > 0;) {
@@ -270,6 +271,12 @@ uint32_t Engine::take_fiber() {
   return made;
 }
 
+// Gives a fiber that has nothing to do to a thread.
+void Engine::begin(uint32_t slot, uint32_t fiber) {
+  fiber_of_[slot] = static_cast<uint16_t>(fiber);
+  contexts_[slot] = idle_[fiber];
+}
+
 void Engine::entry() {
   arrived();
   current().work();
@@ -286,7 +293,7 @@ void Engine::work() {
 
     const uint32_t next = pick();
     if (next != kNone && fresh_) {
-      fiber_of_[next] = static_cast<uint16_t>(fiber);
+      begin(next, fiber);
       current_ = next;
       continue;
     }
@@ -311,10 +318,8 @@ void Engine::block() {
   const uint32_t next = pick();
   if (next == here) return;
   current_ = next;
-  if (!fresh_) return switch_context(contexts_[here], contexts_[next]);
-  const uint32_t fiber = take_fiber();
-  fiber_of_[next] = static_cast<uint16_t>(fiber);
-  switch_context(contexts_[here], idle_[fiber]);
+  if (fresh_) begin(next, take_fiber());
+  switch_context(contexts_[here], contexts_[next]);
 }
 
 inline uint32_t Engine::take_ready(uint32_t group) {

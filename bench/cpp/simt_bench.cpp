@@ -48,9 +48,8 @@ void run(benchmark::State& state, SoftmetalThreadRun entry, uint32_t times) {
   launch.threads_per_grid[0] = launch.threads_per_threadgroup[0] = threads;
   const Run what{&kernel, &launch, nullptr, nullptr};
   for (auto _ : state) run_threadgroup(what, 0);
-  state.counters["thread"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * threads * times,
-                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["thread"] = benchmark::Counter(static_cast<double>(state.iterations()) * threads * times,
+                                                benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 void BM_Barrier(benchmark::State& state) { run(state, barriers, kTimes); }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -36,17 +37,31 @@ constexpr uint32_t kRead = SOFTMETAL_READS, kWrite = SOFTMETAL_WRITES, kAtomic =
     static const char place = 0;                 \
     return static_cast<const void*>(&place + 1); \
   }()
-#define GET(place) (hooks->access(&(place), sizeof(place), kRead, HERE), (place))
+#define GET(place)                                       \
+  ([&] {                                                 \
+    hooks->access(&(place), sizeof(place), kRead, HERE); \
+    return place;                                        \
+  }())
 #define PUT(place, value)                                         \
   ([&](auto stored) {                                             \
     hooks->access(&(place), sizeof(place), kWrite, HERE);         \
     (place) = static_cast<std::decay_t<decltype(place)>>(stored); \
   }(value))
-#define ADD(place, value) \
-  (hooks->access(&(place), sizeof(place), kRead | kWrite | kAtomic, HERE), (place) += (value))
-#define LOAD(place) (hooks->access(&(place), sizeof(place), kRead | kAtomic, HERE), (place))
-#define STORE(place, value) \
-  (hooks->access(&(place), sizeof(place), kWrite | kAtomic, HERE), (place) = (value))
+#define ADD(place, value)                                                   \
+  ([&](auto added) {                                                        \
+    hooks->access(&(place), sizeof(place), kRead | kWrite | kAtomic, HERE); \
+    (place) += static_cast<std::decay_t<decltype(place)>>(added);           \
+  }(value))
+#define LOAD(place)                                                \
+  ([&] {                                                           \
+    hooks->access(&(place), sizeof(place), kRead | kAtomic, HERE); \
+    return place;                                                  \
+  }())
+#define STORE(place, value)                                         \
+  ([&](auto stored) {                                               \
+    hooks->access(&(place), sizeof(place), kWrite | kAtomic, HERE); \
+    (place) = static_cast<std::decay_t<decltype(place)>>(stored);   \
+  }(value))
 #define BARRIER(flags) hooks->barrier(SOFTMETAL_SCOPE_THREADGROUP, flags, HERE)
 #define SIMD_BARRIER(flags) hooks->barrier(SOFTMETAL_SCOPE_SIMDGROUP, flags, HERE)
 #define FENCE(flags, scope) hooks->fence(flags, 5, scope, HERE)
@@ -170,11 +185,13 @@ class Device {
   Run run(const std::vector<Step>& steps, MTL::DispatchType type = MTL::DispatchTypeSerial,
           bool barriers = false) {
     Run result;
-    std::vector<SoftmetalKernel> kernels;
+    // Kept, as the last objects of a run may go after it.
+    static std::deque<std::string> names;
+    static std::deque<std::vector<SoftmetalKernel>> all_kernels;
+    std::vector<SoftmetalKernel>& kernels = all_kernels.emplace_back();
     for (size_t i = 0; i < steps.size(); ++i) {
       SoftmetalKernel kernel{};
-      names_.push_back("kernel" + std::to_string(i));
-      kernel.name = names_.emplace_back(names_.back()).c_str();
+      kernel.name = names.emplace_back("kernel" + std::to_string(i)).c_str();
       kernel.execution_width = SOFTMETAL_LANES;
       kernel.max_threads_per_threadgroup = 1024;
       kernel.static_threadgroup_bytes = kHalfs + 16 + SOFTMETAL_RED_ZONE;
@@ -235,7 +252,6 @@ class Device {
 
  private:
   MTL::Device* device_ = nullptr;
-  std::vector<std::string> names_;
 };
 
 // Each test is run in several orders, and has to come to the same result in all.

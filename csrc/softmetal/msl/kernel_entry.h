@@ -412,6 +412,9 @@ SOFTMETAL_TYPES(ulong, 85)
 SOFTMETAL_TYPES(bfloat, 121)
 #undef SOFTMETAL_TYPES
 #undef SOFTMETAL_TYPE
+// What int8_t is.
+template <>
+struct TypeInfo<signed char, false> : TypeInfo<char> {};
 template <>
 struct TypeInfo<void, false> {
   static constexpr uint32_t code = 0;

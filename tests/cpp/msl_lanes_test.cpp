@@ -502,7 +502,7 @@ kernel void big(device float* out [[buffer(0)]], uint i [[thread_index_in_thread
     const std::string log = log_of(source, lanes(checked));
     CAPTURE(log);
     CHECK(has(log, "user.metal:4: error: "));
-    CHECK(has(log, " bytes of private memory a thread, at most 212992 are there: use smaller arrays"));
+    CHECK(has(log, " bytes of private memory a thread, at most 163840 are there: use smaller arrays"));
     CHECK(!has(log, "sm_"));
   }
   msl::Options narrow = lanes();

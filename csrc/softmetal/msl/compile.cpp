@@ -74,7 +74,7 @@ struct Job {
 };
 
 // What a function may have of a thread's stack. The rest is for those around it and for the runtime.
-constexpr uint64_t kFrameLimit = SOFTMETAL_STACK_BYTES - 48 * 1024;
+constexpr uint64_t kFrameLimit = SOFTMETAL_STACK_BYTES - 96 * 1024;
 
 // A file that kernels come from.
 struct SourceText {

@@ -478,6 +478,14 @@ TEST_CASE("atomics") {
       if (index_of(t) == 50) LOAD(y[0]);
     });
   }
+  SUBCASE("against a plain read after several that only load") {
+    check_finds("device-race", [](const Thread* t) {
+      auto* y = buffer<uint32_t>(t, 1);
+      if (index_of(t) < 3 || index_of(t) == 35) LOAD(y[0]);
+      if (index_of(t) == 20) GET(y[0]);
+      if (index_of(t) == 50) ADD(y[0], 1);
+    });
+  }
   SUBCASE("and plain reads after a barrier") {
     check_clean([](const Thread* t) {
       auto* a = variable<uint32_t>(t);

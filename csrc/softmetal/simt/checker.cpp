@@ -232,6 +232,8 @@ struct Hooks {
   static void touch_cell(const Access& access, uintptr_t index, unsigned touched);
   template <bool Writes, bool Atomic>
   static void touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
+  template <bool Writes>
+  static void touch_own(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
   static void touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc);
   [[gnu::noinline]] static void note(Cell& cell, uint16_t who, uint32_t pc, Space space);
   [[gnu::noinline, gnu::cold]] static void conflict(const Access& access, const Cell& cell, int with,
@@ -316,11 +318,66 @@ template <bool Writes, bool Atomic>
   }
 }
 
+// Whether a cell holds two reads by others that say as much as one more would, as where all threads read it.
+inline bool holds_enough(const Cell& cell, uint16_t who, Space space) {
+  const auto simdgroup_of = [](uint16_t one) { return one / (SOFTMETAL_LANES << kWhoShift); };
+  const unsigned simdgroup = simdgroup_of(who), first = simdgroup_of(cell.who[1]),
+                 second = simdgroup_of(cell.who[2]);
+  const uint32_t since = std::max(now.ordered[space], now.simdgroup_ordered[space][simdgroup]);
+  return cell.time[1] >= since && cell.time[2] >= since && (cell.who[1] & cell.who[2] & kPlainRead) != 0 &&
+         (cell.who[1] ^ who) >> kWhoShift != 0 && (cell.who[2] ^ who) >> kWhoShift != 0 &&
+         (first != second || first == simdgroup);
+}
+
+// Plain accesses to whole cells that nobody else has touched since. All others are left to touch(), which
+// does again what has been done here.
+template <bool Writes>
+inline void Hooks::touch_own(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
+                             const void* pc) {
+  const unsigned shift = slot.shift;
+  const uintptr_t from = address - slot.origin;
+  if (((from | bytes) & ((uintptr_t{1} << shift) - 1)) != 0)
+    return touch<Writes, false>(slot, address, bytes, kind, pc);
+  const Space space = slot.space;
+  const uint32_t time = now.time, valid = now.valid[space], begin = now.begin, place = offset_in_image(pc);
+  const auto me = static_cast<uint16_t>(current_thread().thread_index_in_threadgroup << kWhoShift);
+  const unsigned whole = (1u << (1u << shift)) - 1;
+  const auto free = [&](const Cell& cell, int which) {
+    return cell.time[which] < valid ||
+           (cell.time[which] >= begin && ((cell.who[which] ^ me) >> kWhoShift) == 0);
+  };
+  Cell* cell = slot.cells + (from >> shift);
+  Cell* const end = slot.cells + ((from + bytes) >> shift);
+  do {
+    if constexpr (Writes) {
+      const bool fresh = std::max(cell->time[0], std::max(cell->time[1], cell->time[2])) < valid;
+      if (!fresh && !(free(*cell, 0) && free(*cell, 1) && free(*cell, 2)))
+        return touch<true, false>(slot, address, bytes, kind, pc);
+      cell->written = static_cast<uint16_t>(now.generation << 4 | whole);
+      cell->who[0] = static_cast<uint16_t>(me | whole);
+      cell->time[0] = time;
+      cell->pc[0] = place;
+    } else {
+      const auto who = static_cast<uint16_t>(me | kPlainRead | whole);
+      if (!free(*cell, 0) || (cell->who[1] | cell->who[2]) & kAtomicWrite)
+        return touch<false, false>(slot, address, bytes, kind, pc);
+      if (cell->time[1] == time && cell->who[1] == who) continue;
+      if (cell->time[1] >= valid || cell->time[2] >= valid) {
+        if (holds_enough(*cell, me, space)) continue;
+        return touch<false, false>(slot, address, bytes, kind, pc);
+      }
+      cell->time[1] = time;
+      cell->who[1] = who;
+      cell->pc[1] = place;
+    }
+  } while (++cell != end);
+}
+
 inline void Hooks::touch(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind, const void* pc) {
   if (!slot.tracked) return;
   if (!(kind & SOFTMETAL_ATOMIC)) {
-    if (kind & SOFTMETAL_WRITES) return touch<true, false>(slot, address, bytes, kind, pc);
-    return touch<false, false>(slot, address, bytes, kind, pc);
+    if (kind & SOFTMETAL_WRITES) return touch_own<true>(slot, address, bytes, kind, pc);
+    return touch_own<false>(slot, address, bytes, kind, pc);
   }
   if (kind & SOFTMETAL_WRITES) return touch<true, true>(slot, address, bytes, kind, pc);
   return touch<false, true>(slot, address, bytes, kind, pc);
@@ -396,7 +453,14 @@ void Hooks::note(Cell& cell, uint16_t who, uint32_t pc, Space space) {
   // One access of an earlier threadgroup is enough.
   if (earlier[1] && earlier[2]) return put(2, who);
   if (earlier[1] || earlier[2]) return;
-  if (simdgroup_of(1) == simdgroup_of(2) && simdgroup_of(1) != simdgroup) put(2, who);
+  // Atomic loads conflict with less than other accesses do.
+  constexpr uint16_t kMore = kPlainRead | kAtomicWrite;
+  if (who & kMore)
+    for (const int which : {1, 2})
+      if (!(cell.who[which] & kMore)) return put(which, who);
+  if (simdgroup_of(1) == simdgroup_of(2) && simdgroup_of(1) != simdgroup &&
+      (who & kMore || !(cell.who[2] & kMore)))
+    put(2, who);
 }
 
 void Hooks::barrier(uint32_t scope, uint32_t flags, const void* pc) {

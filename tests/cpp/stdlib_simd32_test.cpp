@@ -119,15 +119,16 @@ Threadgroup run(uint32_t threads, std::function<void(uint32_t)> body) {
   for (uint32_t i = 0; i < threads; i++) {
     Fiber& fiber = group.fibers[i];
     fiber.stack = stacks[i];
-    auto* thread = new (fiber.stack) SoftmetalThread();
+    const uintptr_t top = softmetal_thread_address(reinterpret_cast<uintptr_t>(fiber.stack));
+    auto* thread = new (reinterpret_cast<void*>(top)) SoftmetalThread();
     for (uint32_t axis = 0; axis < 3; axis++) thread->threads_per_threadgroup[axis] = axis == 0 ? threads : 1;
     thread->thread_position_in_threadgroup[0] = thread->thread_index_in_threadgroup = i;
     thread->thread_index_in_simdgroup = i % 32;
     thread->simdgroup_index_in_threadgroup = i / 32;
     thread->simdgroups_per_threadgroup = (threads + 31) / 32;
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack + 4096;
-    fiber.context.uc_stack.ss_size = SOFTMETAL_STACK_BYTES - 4096;
+    fiber.context.uc_stack.ss_sp = fiber.stack;
+    fiber.context.uc_stack.ss_size = top - reinterpret_cast<uintptr_t>(fiber.stack);
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, fiber_main, 0);
   }

@@ -12,9 +12,10 @@
 
 // Lanes of a SIMD-group where there is more than one.
 #define SOFTMETAL_LANES 32u
-// A GPU thread that may have to wait for others runs on a stack of its own, of this size and aligned to it;
-// the SoftmetalThread lies at its lowest address, so that code finds it from its stack pointer.
+// A GPU thread that may have to wait for others runs on a stack of its own, of this size and aligned to it,
+// with its SoftmetalThread above the first frame, so that code finds it from its stack pointer.
 #define SOFTMETAL_STACK_BYTES (256u * 1024u)
+#define SOFTMETAL_THREAD_BYTES 256u
 // In checked libraries, the unused bytes around each threadgroup variable.
 #define SOFTMETAL_RED_ZONE 256u
 
@@ -53,6 +54,13 @@ struct SoftmetalThread {
   uint32_t simdgroup_index_in_threadgroup;
   uint32_t simdgroups_per_threadgroup;
 };
+
+// The address of the SoftmetalThread whose stack holds an address. Each of 256 neighbouring stacks has it at
+// another distance from its top: at the same one they would compete for a few sets of the caches.
+static inline uintptr_t softmetal_thread_address(uintptr_t on_stack) {
+  const uintptr_t number = on_stack / SOFTMETAL_STACK_BYTES % 256;
+  return (on_stack | (SOFTMETAL_STACK_BYTES - 1)) + 1 - (number + 1) * SOFTMETAL_THREAD_BYTES;
+}
 
 // Runs one GPU thread from its begin to its end.
 typedef void (*SoftmetalThreadRun)(const struct SoftmetalThread* thread);

@@ -85,8 +85,6 @@ class Engine {
   uint32_t take_fiber();
   void begin(uint32_t slot, uint32_t fiber);
 
-  template <class Same>
-  uint32_t lowest(const Group& group, uint32_t lanes, const Same& same) const;
   void settle(Group& group);
   void hold_meeting(Group& group, uint32_t places);
   void release_gathering(Group& group, uint32_t places);
@@ -105,10 +103,12 @@ class Engine {
   uint32_t existing_lanes(uint32_t simdgroup) const {
     return UINT32_MAX >> (kLanes - std::min(kLanes, thread_count_ - simdgroup * kLanes));
   }
-  Thread& thread_at(uint32_t slot) const { return *reinterpret_cast<Thread*>(stacks_.base(fiber_of_[slot])); }
+  Thread& thread_at(uint32_t slot) const {
+    return *reinterpret_cast<Thread*>(
+        softmetal_thread_address(reinterpret_cast<uintptr_t>(stacks_.base(fiber_of_[slot]))));
+  }
 
-  // What a switch touches lies together: at the bases of the stacks it would fall into few sets of the
-  // caches.
+  // What a switch touches lies together.
   const Run* run_ = nullptr;
   uint32_t current_ = kNone;  // the slot that runs
   bool fresh_ = false;        // pick() gave one that has not begun
@@ -264,6 +264,11 @@ void Engine::stop() {
 // Fibers ----------------------------------------------------------------------------------------------
 
 uint32_t Engine::take_fiber() {
+  if (free_count_ > 1) {
+    // The one after it will be wanted soon, and what it ran last has left the nearest cache.
+    const auto* next = static_cast<const char*>(idle_[free_fibers_[free_count_ - 2]].stack_pointer);
+    for (int line = -2; line < 6; ++line) __builtin_prefetch(next + 64 * line);
+  }
   if (free_count_) return free_fibers_[--free_count_];
   const uint32_t made = fiber_count_++;
   stacks_.enable(fiber_count_);
@@ -329,8 +334,7 @@ inline uint32_t Engine::take_ready(uint32_t group) {
   // More stacks than fit into the caches are on their way before they are needed.
   const uint32_t later = group * kLanes + first_of(ready & (ready - 1)) % kLanes;
   const auto* stack = static_cast<const char*>(contexts_[later].stack_pointer);
-  __builtin_prefetch(stack);
-  __builtin_prefetch(stack + 64);
+  for (int line = 0; line < 4; ++line) __builtin_prefetch(stack + 64 * line);
   return group * kLanes + place;
 }
 
@@ -388,31 +392,35 @@ void Engine::pause() {
   block();
 }
 
-// Those of `lanes` at the lowest address. Code that loops lies before what follows the loop, so lanes that
-// are still in it catch up with those that have left it.
-template <class Same>
-uint32_t Engine::lowest(const Group& group, uint32_t lanes, const Same& same) const {
-  const Wait* waits = waits_ + first_slot(group);
-  const Wait* least = &waits[first_of(lanes)];
-  for (uint32_t rest = lanes & (lanes - 1); rest; rest &= rest - 1) {
-    const Wait& wait = waits[first_of(rest)];
-    if (wait.pc < least->pc) least = &wait;
-  }
-  uint32_t found = 0;
-  for (uint32_t rest = lanes; rest; rest &= rest - 1)
-    if (same(waits[first_of(rest)], *least)) found |= rest & -rest;
-  return found;
-}
-
-// No lane of the SIMD-group can come to where others wait any more: those at one place go on.
+// No lane of the SIMD-group can come to where others wait any more: those at the lowest address go on. Code
+// that loops lies before what follows the loop, so lanes that are still in it catch up with those that have
+// left it.
 void Engine::settle(Group& group) {
-  if (group.meeting)
-    hold_meeting(group, lowest(group, group.meeting, [](const Wait& a, const Wait& b) {
-                   return a.pc == b.pc && a.fold == b.fold;
-                 }));
-  else
-    release_gathering(
-        group, lowest(group, group.gathering, [](const Wait& a, const Wait& b) { return a.pc == b.pc; }));
+  const Wait* waits = waits_ + first_slot(group);
+  const uint32_t lanes = group.meeting | group.gathering;
+  const uint32_t first = first_of(lanes);
+  uint32_t least = first;
+  bool together = true;
+  for (uint32_t rest = lanes & (lanes - 1); rest; rest &= rest - 1) {
+    const uint32_t place = first_of(rest);
+    together &= waits[place].pc == waits[first].pc;
+    if (waits[place].pc < waits[least].pc) least = place;
+  }
+  uint32_t found = lanes;
+  if (!together) {
+    found = 0;
+    for (uint32_t rest = lanes; rest; rest &= rest - 1)
+      if (waits[first_of(rest)].pc == waits[least].pc) found |= rest & -rest;
+  }
+  // A function that several places call to meet is one place, whatever they meet for.
+  if (group.meeting >> least & 1) {
+    found &= group.meeting;
+    for (uint32_t rest = found; rest; rest &= rest - 1)
+      if (waits[first_of(rest)].fold != waits[least].fold) found &= ~(rest & -rest);
+    hold_meeting(group, found);
+  } else {
+    release_gathering(group, found & group.gathering);
+  }
 }
 
 void Engine::hold_meeting(Group& group, uint32_t places) {

@@ -8,16 +8,16 @@
 
 namespace softmetal::simt {
 
-// One GPU thread. While it runs it lies at the base of its fiber's stack; the fiber runs another one when it
-// has ended.
+// One GPU thread. While it runs it lies on its fiber's stack; the fiber runs another one when it has ended.
 struct Thread : SoftmetalThread {
   uint64_t threadgroup = 0;  // linear index in the grid
 };
+static_assert(sizeof(Thread) <= SOFTMETAL_THREAD_BYTES);
 
 // The thread that runs on the calling fiber. Only to be called on one.
 inline Thread& current_thread() {
   const auto here = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
-  return *reinterpret_cast<Thread*>(here & ~uintptr_t{SOFTMETAL_STACK_BYTES - 1});
+  return *reinterpret_cast<Thread*>(softmetal_thread_address(here));
 }
 
 // The stacks of the calling OS thread's fibers: one range for as long as the OS thread lives.

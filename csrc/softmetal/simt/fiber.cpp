@@ -98,12 +98,6 @@ constexpr size_t kFrameWords = 8, kEntryWord = 6;
 constexpr size_t kFrameWords = 20, kEntryWord = 11;
 #endif
 
-// Stacks begin at different places within a page and in different pages of theirs: at the same one they would
-// all compete for a few sets of the caches and of the TLB.
-constexpr size_t kPageColours = 10, kLineColours = 61;
-
-size_t colour(uint32_t index) { return index % kPageColours * 4096 + index * 7 % kLineColours * 64; }
-
 // A guard page splits the mapping in two where the system has no better way, and a process can have only so
 // many mappings (65530 unless it is told otherwise).
 constexpr int kGuardInstall = 102;  // MADV_GUARD_INSTALL, from Linux 6.13 on
@@ -205,7 +199,8 @@ void StackRange::prepare(uint32_t index, Context& context, void (*entry)()) {
   retire(context);
   context.fiber = __tsan_create_fiber(0);
 #endif
-  auto** frame = reinterpret_cast<void**>(bottom + SOFTMETAL_STACK_BYTES - colour(index)) - kFrameWords - 8;
+  auto** frame = reinterpret_cast<void**>(softmetal_thread_address(reinterpret_cast<uintptr_t>(bottom))) -
+                 kFrameWords - 8;
   std::fill_n(frame, kFrameWords, nullptr);
   frame[kEntryWord] = reinterpret_cast<void*>(entry);
   context.stack_pointer = frame;

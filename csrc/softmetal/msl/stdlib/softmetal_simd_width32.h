@@ -76,27 +76,35 @@ SOFTMETAL_REDUCTION(or, T, a, a | b)
 SOFTMETAL_REDUCTION(xor, T, 0, a ^ b)
 #undef SOFTMETAL_REDUCTION
 
-// In each group of `Group` lanes, pairwise.
-template <class Op, class T, uint32_t Group>
-SOFTMETAL_FOLD void fold_reduction(SoftmetalMeeting* meeting) {
+// In each group of `Group` lanes, pairwise. `All`: every lane takes part, so none has to be asked.
+template <class Op, class T, uint32_t Group, bool All>
+SOFTMETAL_FOLD inline void reduce(SoftmetalMeeting* meeting) {
   using Record = reduction_record<T>;
   using W = typename Op::template value<T>;
   const uint32_t count = record_of<Record>(meeting, first_of(meeting->active)).count;
   for (uint32_t begin = 0; begin < SOFTMETAL_LANES; begin += Group) {
     const uint32_t active = (meeting->active >> begin) & (~0u >> (SOFTMETAL_LANES - Group));
-    if (active == 0) continue;
+    if (!All && active == 0) continue;
     for (uint32_t k = 0; k < count; k++) {
       W values[Group];
       const W neutral = Op::neutral(W(record_of<Record>(meeting, begin + first_of(active)).value[k]));
       for (uint32_t i = 0; i < Group; i++)
-        values[i] = ((active >> i) & 1) != 0 ? W(record_of<Record>(meeting, begin + i).value[k]) : neutral;
+        values[i] =
+            All || ((active >> i) & 1) != 0 ? W(record_of<Record>(meeting, begin + i).value[k]) : neutral;
       for (uint32_t half = Group / 2; half != 0; half /= 2)
         for (uint32_t i = 0; i < half; i++) values[i] = Op::of(values[i], values[i + half]);
       const T result = T(values[0]);
       for (uint32_t i = 0; i < Group; i++)
-        if (((active >> i) & 1) != 0) record_of<Record>(meeting, begin + i).value[k] = result;
+        if (All || ((active >> i) & 1) != 0) record_of<Record>(meeting, begin + i).value[k] = result;
     }
   }
+}
+template <class Op, class T, uint32_t Group>
+SOFTMETAL_FOLD void fold_reduction(SoftmetalMeeting* meeting) {
+  if (meeting->active == ~0u)
+    reduce<Op, T, Group, true>(meeting);
+  else
+    reduce<Op, T, Group, false>(meeting);
 }
 // Each lane gets the result of the lanes before it, and its own if `Inclusive`.
 template <class Op, class T, uint32_t Group, bool Inclusive>

@@ -35,7 +35,7 @@ SOFTMETAL_INLINE const SoftmetalThread& current_thread() {
 #else
 #error "the processor is not known, needs x86-64 or aarch64"
 #endif
-  return *reinterpret_cast<const SoftmetalThread*>(stack & ~uintptr_t(SOFTMETAL_STACK_BYTES - 1));
+  return *reinterpret_cast<const SoftmetalThread*>(softmetal_thread_address(stack));
 }
 
 }  // namespace softmetal

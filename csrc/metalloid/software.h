@@ -23,7 +23,7 @@ struct CheckSettings {
   bool enabled = true;
   bool non_finite = false;   // also report where NaN or Inf first appears
   uint64_t seed = 0;         // of the order of threadgroups and SIMD-groups
-  double time_limit = 10.0;  // seconds a dispatch may take
+  double time_limit = 10.0;  // CPU seconds that a threadgroup may take
 };
 CheckSettings check_settings();
 void set_check_settings(const CheckSettings& settings);

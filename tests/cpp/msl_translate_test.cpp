@@ -453,3 +453,28 @@ TEST_CASE("reflection prints as JSON") {
           "{\"name\": \"x\", \"kind\": \"buffer\", \"index\": \"0\", \"type\": \"float\", \"address_space\": "
           "\"device\", \"access\": \"read\", \"is_reference\": false}"));
 }
+
+TEST_CASE("pointers that are cast and read at once say what alignment they need, when checked") {
+  const auto emitted = [](const std::string& expression) {
+    softmetal::msl::TranslateOptions options;
+    options.width = 32;
+    options.checked = true;
+    return softmetal::msl::translate(
+               "kernel void k(device float* x [[buffer(0)]], device float4* y [[buffer(1)]]) { " +
+                   expression + "; }",
+               "k.metal", options)
+        .cpp;
+  };
+  const auto has = [](const std::string& text, const char* part) {
+    return text.find(part) != std::string::npos;
+  };
+  CHECK(has(emitted("y[0] = *(device const float4*)(x + 1)"), "AlignedCast<"));
+  CHECK(has(emitted("y[0] = *reinterpret_cast<device float4*>(x + 1)"), "aligned_cast<"));
+  CHECK(has(emitted("y[0] = ((device float4*)x)[1]"), "AlignedCast<"));
+  CHECK(has(emitted("*(device float4*)x = y[0]"), "AlignedCast<"));
+  // Not read at once, or no cast of a pointer at all.
+  CHECK_FALSE(has(emitted("device float4* p = (device float4*)x"), "AlignedCast<"));
+  CHECK_FALSE(has(emitted("auto p = reinterpret_cast<device float4*>(x)"), "aligned_cast<"));
+  CHECK_FALSE(has(emitted("x[0] = x[1] * (x[2])"), "AlignedCast<"));
+  CHECK_FALSE(has(emitted("x[0] = sizeof(device float4*) * 2.0f"), "AlignedCast<"));
+}

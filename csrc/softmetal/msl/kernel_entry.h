@@ -146,6 +146,42 @@ struct ThreadgroupArgument<T&> : ThreadgroupArgument<T*> {
   SOFTMETAL_INLINE T& get() const { return *this->pointer; }
 };
 
+#if SOFTMETAL_CHECKED
+// --- casts of pointers that are read at once, which have to be aligned for it
+
+extern "C" __attribute__((visibility("hidden"))) void softmetal_aligned(const void* address,
+                                                                        uint32_t alignment);
+
+template <class T>
+SOFTMETAL_INLINE T* checked(T* pointer) {
+  if (reinterpret_cast<uintptr_t>(pointer) % alignof(T) != 0)
+    softmetal_aligned(const_cast<const void*>(static_cast<const volatile void*>(pointer)), alignof(T));
+  return pointer;
+}
+
+// `*reinterpret_cast<T*>(from)`.
+template <class Pointer, class From>
+SOFTMETAL_INLINE Pointer aligned_cast(From&& from) {
+  return checked(reinterpret_cast<Pointer>(from));
+}
+
+// `(T*)from` as AlignedCast<T*>() ->* from, and `*(T*)from` as the same with a star before it.
+template <class Pointer>
+struct AlignedRead {};
+template <class Pointer>
+struct AlignedCast {
+  SOFTMETAL_INLINE AlignedRead<Pointer> operator*() const { return {}; }
+};
+template <class T, class From>
+SOFTMETAL_INLINE T* operator->*(AlignedCast<T*>, From&& from) {
+  return checked((T*)from);
+}
+template <class T, class From>
+SOFTMETAL_INLINE T& operator->*(AlignedRead<T*>, From&& from) {
+  return *checked((T*)from);
+}
+#endif
+
 template <class T>
 SOFTMETAL_INLINE T constant_value(const SoftmetalLaunch* launch, uint32_t offset) {
   T value;

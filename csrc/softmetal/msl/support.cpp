@@ -208,6 +208,9 @@ void __ubsan_handle_type_mismatch_v1(const TypeMismatch* found, void* address) {
   report(address, uint64_t{1} << found->alignment, found->use == kStores ? kWrites : kReads, PLACE);
 }
 
+// The source makes a pointer to what needs that alignment, of an address that does not have it.
+void softmetal_aligned(const void* address, uint32_t alignment) { report(address, alignment, kReads, PLACE); }
+
 // Only our own headers assume an alignment.
 void __ubsan_handle_alignment_assumption(const void*, void*, uintptr_t, uintptr_t) {}
 

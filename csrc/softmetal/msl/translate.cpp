@@ -390,6 +390,7 @@ class Translator {
       if (t.kind == TokenKind::Pragma) check_pragma(i);
       if (t.kind == TokenKind::Number) rewrite_number(i);
       if (t.identifier()) rewrite_identifier(i);
+      if (options_.checked) check_cast(i);
     }
     for (const auto& [at, group] : s_.attribute_groups) {
       remove(group.range);
@@ -497,6 +498,36 @@ class Translator {
     if (last == 'l' || last == 'L')
       return s_.error(i, "literal " + std::string(text) + " is a long double, which Metal does not have");
     replace(i, std::string(text) + "f");
+  }
+
+  // A copy of a whole vector looks to the sanitizers like one of its bytes, so `*(device float4*)p` and
+  // `((device float4*)p)[i]` say themselves that they need an alignment. `cast ->* p` lies between the
+  // operators on its right side and those of arithmetic, as a cast does. One that is not read at once may
+  // never be.
+  void check_cast(size_t i) {
+    if (i < 2) return;
+    const Token& before = token(i - 2);
+    const bool starred = is(i - 1, "*") && before.kind == TokenKind::Punctuator && !before.is(")") &&
+                         !before.is("]") && !before.is(">");
+    const bool returned = is(i - 1, "*") && before.is("return");
+    const size_t outer = is(i - 1, "(") ? s_.match[i - 1] : kNone;
+    const bool indexed = outer != kNone && (is(outer + 1, "[") || is(outer + 1, "->"));
+    if (!starred && !returned && !indexed) return;
+    if (is(i, "reinterpret_cast") && is(i + 1, "<")) return replace(i, "::softmetal::entry::aligned_cast");
+    const size_t close = is(i, "(") ? s_.match[i] : kNone;
+    if (close == kNone || close < i + 3 || !is(close - 1, "*") || close + 1 >= s_.size()) return;
+    const Token& after = token(close + 1);
+    if (!after.identifier() && !after.is("(") && !after.is("&") && !after.is("*")) return;
+    bool space = false;
+    for (size_t at = i + 1; at + 1 < close; ++at) {
+      if (!token(at).identifier() && !token(at).is("::") && !token(at).is("<") && !token(at).is(">") &&
+          !token(at).is(",") && token(at).kind != TokenKind::Number)
+        return;
+      space = space || is(at, "device") || is(at, "constant") || is(at, "threadgroup");
+    }
+    if (!space) return;
+    replace(i, "::softmetal::entry::AlignedCast<");
+    replace(close, ">() ->* ");
   }
 
   static std::string as_float(std::string_view digits) {

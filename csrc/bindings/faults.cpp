@@ -154,7 +154,8 @@ void bind_faults(nb::module_& m, nb::handle base) {
               "Whether the first NaN or infinity that a kernel makes is a fault.")
       .def_ro("seed", &software::CheckSettings::seed,
               "Of the order in which threadgroups and SIMD-groups run; 0 is their natural order.")
-      .def_ro("time_limit", &software::CheckSettings::time_limit, "The CPU seconds that one threadgroup may take.")
+      .def_ro("time_limit", &software::CheckSettings::time_limit,
+              "The CPU seconds that one threadgroup may take.")
       .def("__repr__", [](const software::CheckSettings& self) {
         return text("CheckSettings(enabled=", self.enabled ? "True" : "False",
                     ", non_finite=", self.non_finite ? "True" : "False", ", seed=", self.seed,

@@ -65,12 +65,12 @@ TEST_CASE("a place gives its line, and the calls that were inlined around it") {
   REQUIRE(deep.size() == 3);
   check(deep[0], "library.h", 12, "innermost");
   check(deep[1], "kernels/first.metal", 102, "middle");
-  check(deep[2], "kernels/first.metal", 203, "visit");
+  check(deep[2], "kernels/first.metal", 202, "visit");
 
   const auto shallow = lines.find(places[1]);
   REQUIRE(shallow.size() == 2);
   check(shallow[0], "library.h", 12, "innermost");
-  check(shallow[1], "kernels/first.metal", 204, "visit");
+  check(shallow[1], "kernels/first.metal", 203, "visit");
 
   const auto plain = lines.find(places[2]);
   REQUIRE(plain.size() == 1);

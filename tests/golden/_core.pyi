@@ -121,7 +121,7 @@ class CheckSettings:
 
     @property
     def time_limit(self) -> float:
-        """The seconds that a dispatch may take."""
+        """The CPU seconds that one threadgroup may take."""
 
     def __repr__(self) -> str: ...
 

@@ -20,8 +20,7 @@ __attribute__((always_inline)) inline void middle(void (*here)(void*), void* con
 
 #line 201 "kernels/first.metal"
 void visit(void (*here)(void*), void* context, int times) {
-  for (int i = 0; i < times; ++i)
-    middle(here, context);
+  for (int i = 0; i < times; ++i) middle(here, context);
   innermost(here, context);
   asm volatile("");
 }

@@ -1,5 +1,4 @@
 // Metal sources all the way to running code.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <cstring>
 #include <fstream>
 #include <iterator>

@@ -1,6 +1,5 @@
 // Ten thousand damaged Metal sources: whatever they hold, the front end answers, and soon.
 // METALLOID_FUZZ_SEED repeats a run, METALLOID_FUZZ_COUNT changes its length.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,4 @@
 // Kernels of 32 lanes, compiled and run thread by thread; and what checked ones tell the runtime.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <algorithm>
 #include <cstring>
 #include <fstream>

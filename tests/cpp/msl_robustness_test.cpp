@@ -1,5 +1,4 @@
 // The front end reads files that anybody may hand it: whatever they hold, it answers, and soon.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <chrono>

@@ -1,6 +1,5 @@
 // The checker, by kernels written by hand against the binary contract: every access goes through the hooks,
 // as the compiler has it for checked libraries.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // The engine that runs GPU threads as fibers, with kernels written by hand against the binary contract.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // What the runtime gives to an executor that looks at everything, and does with what it answers.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <mutex>

@@ -1,5 +1,4 @@
 // Metal source to kernels at run time, and what is kept of it on disk.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>

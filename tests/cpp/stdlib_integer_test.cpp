@@ -1,5 +1,4 @@
 // Integer functions, packing and atomics of our <metal_stdlib>.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -1,6 +1,5 @@
 // The float functions of our <metal_stdlib> against double references: units in the last place, special
 // values, classification, and the forms for vectors and small floats.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>

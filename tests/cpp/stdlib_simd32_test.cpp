@@ -7,7 +7,6 @@
 #pragma GCC optimize("no-crossjumping", "no-tree-tail-merge", "no-thread-jumps", "no-split-paths", \
                      "no-reorder-blocks", "no-reorder-blocks-and-partition")
 #endif
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #define SOFTMETAL_WIDTH 32
 #define SOFTMETAL_CHECKED 1
 #include <doctest/doctest.h>
@@ -116,7 +115,7 @@ Threadgroup run(uint32_t threads, std::function<void(uint32_t)> body) {
   group.fibers.resize(threads);
   group.body = std::move(body);
   current = &group;
-  for (uint32_t i = 0; i < threads; i++) {
+  for (volatile uint32_t i = 0; i < threads; i++) {
     Fiber& fiber = group.fibers[i];
     fiber.stack = stacks[i];
     const uintptr_t top = softmetal_thread_address(reinterpret_cast<uintptr_t>(fiber.stack));

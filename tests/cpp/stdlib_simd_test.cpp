@@ -1,6 +1,5 @@
 // What depends on the SIMD width, at width 1: SIMD-group and quad-group functions, barriers and
 // simdgroup_matrix; and the bulk stores.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -1,5 +1,4 @@
 // half and bfloat, vectors, swizzles, packed vectors, matrices, arrays and limits of our <metal_stdlib>.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>

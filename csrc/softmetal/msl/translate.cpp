@@ -68,6 +68,7 @@ class Translator {
   Translation run() {
     if (s_.balanced && s_.size() > 0) {
       collect_reach();
+      spread_parts();
       for (const Entity& e : s_.entities)
         if (e.kernel && e.kind == EntityKind::Function && e.body) analyse(e);
       collect_entries();
@@ -104,6 +105,7 @@ class Translator {
     }
     reaches_.resize(count);
     meets_.resize(count);
+    parts_.resize(count);
     for (size_t n = 0; n < count; ++n) {
       std::unordered_set<std::string_view> seen;
       for (size_t i = s_.entities[n].range.begin; i < s_.entities[n].range.end; ++i) {
@@ -112,12 +114,30 @@ class Translator {
         if (starts_with(name, "simd_") || starts_with(name, "simdgroup") || starts_with(name, "quad_") ||
             starts_with(name, "quadgroup") || name == "threadgroup_barrier")
           meets_[n] = true;
+        if (is_meeting(name)) parts_[n] = true;
         // What waits for an atomic has to make way for the other threads.
         if (options_.width > 1 && starts_with(name, "atomic_") &&
             (ends_with(name, "_explicit") || name == "atomic_thread_fence"))
           meets_[n] = true;
         // An overload set is one name: what it holds is walked once per declaration that names it.
         if (const auto it = by_name_.find(name); it != by_name_.end()) reaches_[n].push_back(&it->second);
+      }
+    }
+  }
+
+  static bool is_meeting(std::string_view name) {
+    return starts_with(name, "simd_") || starts_with(name, "simdgroup_") || starts_with(name, "quad_");
+  }
+
+  // What has a SIMD-group function in reach, operators aside.
+  void spread_parts() {
+    for (bool changed = true; changed;) {
+      changed = false;
+      for (size_t n = 0; n < parts_.size(); ++n) {
+        if (parts_[n]) continue;
+        for (const std::vector<size_t>* names : reaches_[n])
+          for (size_t next : *names)
+            if (parts_[next]) parts_[n] = changed = true;
       }
     }
   }
@@ -385,6 +405,9 @@ class Translator {
   void insert_after(size_t i, const std::string& text) { after_[i] += text; }
 
   void rewrite() {
+    if (options_.width > 1)
+      for (const Entity& e : s_.entities)
+        if ((e.kind == EntityKind::Function || e.kind == EntityKind::Type) && e.body) mark_regions(*e.body);
     for (size_t i = 0; i < s_.size(); ++i) {
       const Token& t = token(i);
       if (t.kind == TokenKind::Pragma) check_pragma(i);
@@ -528,6 +551,72 @@ class Translator {
     if (!space) return;
     replace(i, "::softmetal::entry::AlignedCast<");
     replace(close, ">() ->* ");
+  }
+
+  // Where the statement at i ends: past its last token; kNone where it makes no sense.
+  size_t statement_end(size_t i, size_t end) const {
+    while (i < end && token(i).kind == TokenKind::Pragma) ++i;
+    if (i >= end) return kNone;
+    const auto past = [&](size_t at) {
+      return s_.match[at] == kNone || s_.match[at] < at ? kNone : s_.match[at] + 1;
+    };
+    if (is(i, "{")) return past(i);
+    if (is(i, "if") || is(i, "for") || is(i, "while") || is(i, "switch")) {
+      const bool branch = is(i, "if");
+      size_t at = i + 1;
+      if (is(at, "constexpr")) ++at;
+      if (!is(at, "(") || (at = past(at)) == kNone) return kNone;
+      at = statement_end(at, end);
+      while (branch && at != kNone && at < end && is(at, "else")) at = statement_end(at + 1, end);
+      return at;
+    }
+    if (is(i, "do")) {
+      size_t at = statement_end(i + 1, end);
+      if (at == kNone || !is(at, "while") || !is(at + 1, "(")) return kNone;
+      at = past(at + 1);
+      return at != kNone && is(at, ";") ? at + 1 : kNone;
+    }
+    for (; i < end; ++i) {
+      if (is(i, ";")) return i + 1;
+      if (s_.match[i] != kNone && s_.match[i] > i) i = s_.match[i];
+    }
+    return kNone;
+  }
+
+  // Lanes that part in a branch or a loop wait for each other at its end, if they exchange anything in it;
+  // those in a loop after each round too.
+  void mark_regions(Range body) {
+    for (size_t i = body.begin; i < body.end; ++i) {
+      const bool loop = is(i, "for") || is(i, "while") || is(i, "do");
+      if (!loop && !is(i, "if") && !is(i, "switch")) continue;
+      if (is(i, "if") && (is(i + 1, "constexpr") || (i > 0 && is(i - 1, "else")))) continue;
+      if (is(i, "while") && i > 0 && ends_of_do_.count(i)) continue;
+      const size_t end = statement_end(i, body.end);
+      if (end == kNone || !meets_in({i, end})) continue;
+      size_t begin = i;
+      while (begin > body.begin && token(begin - 1).kind == TokenKind::Pragma) --begin;
+      insert_before(begin, "{ const ::softmetal::Region sm_region; ");
+      insert_after(end - 1, " }");
+      if (!loop) continue;
+      const size_t round = is(i, "do") ? i + 1 : s_.match[i + 1] + 1;
+      const size_t round_end = statement_end(round, end);
+      if (round_end == kNone) continue;
+      if (is(i, "do")) ends_of_do_.insert(round_end);
+      if (!meets_in({round, round_end})) continue;
+      insert_before(round, "{ const ::softmetal::Region sm_region; ");
+      after_[round_end - 1] = " }" + after_[round_end - 1];
+    }
+  }
+
+  bool meets_in(Range range) const {
+    for (size_t i = range.begin; i < range.end; ++i) {
+      if (!token(i).identifier()) continue;
+      if (is_meeting(token(i).text)) return true;
+      if (const auto it = by_name_.find(token(i).text); it != by_name_.end())
+        for (size_t n : it->second)
+          if (parts_[n]) return true;
+    }
+    return false;
   }
 
   static std::string as_float(std::string_view digits) {
@@ -948,8 +1037,11 @@ class Translator {
 
   void emit_token(size_t i) {
     const Token& t = token(i);
-    if (t.kind == TokenKind::Pragma) return raw(pragma(i));
     const auto insert = before_.find(i);
+    if (t.kind == TokenKind::Pragma) {
+      if (insert != before_.end()) out_ += " " + insert->second;
+      return raw(pragma(i));
+    }
     const auto it = replaced_.find(i);
     const bool nothing = it != replaced_.end() && it->second.empty();
     if (insert != before_.end() || !nothing) goto_line(i);
@@ -1296,10 +1388,12 @@ class Translator {
   std::vector<size_t> operators_;
   std::vector<std::vector<const std::vector<size_t>*>> reaches_;
   std::vector<bool> meets_;
+  std::vector<bool> parts_;  // of declarations: lanes meet in them
   std::vector<Kernel> kernels_;
   std::vector<Entry> entries_;
   unsigned slots_ = 0;
   std::unordered_map<size_t, std::string> replaced_, before_, after_, derived_;
+  std::unordered_set<size_t> ends_of_do_;  // each `while` that belongs to a `do`
   std::string out_;
   uint32_t out_file_ = static_cast<uint32_t>(-1);
   uint32_t out_line_ = 0;

@@ -53,6 +53,7 @@ struct SoftmetalThread {
   uint32_t thread_index_in_simdgroup;
   uint32_t simdgroup_index_in_threadgroup;
   uint32_t simdgroups_per_threadgroup;
+  uint32_t depth;  // statements around the one that runs, of those in which lanes may part and meet again
 };
 
 // The address of the SoftmetalThread whose stack holds an address. Each of 256 neighbouring stacks has it at
@@ -78,7 +79,11 @@ enum SoftmetalMeetingKind {
   SOFTMETAL_MEETING_SIMD = 0,
   SOFTMETAL_MEETING_QUAD = 1,
   SOFTMETAL_MEETING_MATRIX = 2,  // needs all lanes
+  SOFTMETAL_MEETING_JOIN = 3,    // exchanges nothing: the end of a statement in which lanes may have parted
 };
+// The kind of a meeting, and the scope of a barrier of a SIMD-group, have the thread's depth above these
+// bits.
+#define SOFTMETAL_DEPTH_SHIFT 8
 
 enum SoftmetalScope {
   SOFTMETAL_SCOPE_SIMDGROUP = 1,

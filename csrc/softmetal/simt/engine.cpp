@@ -49,6 +49,11 @@ struct Wait {
   SoftmetalFold fold;
   uint32_t kind;
   uint32_t flags;
+  uint32_t depth;
+
+  // Those with the highest go first: deep inside before further out, and what waits for nothing but the end
+  // of a statement after what has still to be done in it.
+  uint32_t rank() const { return 2 * depth + (kind != SOFTMETAL_MEETING_JOIN); }
 };
 
 // Runs the threads of one threadgroup after another on one OS thread. A thread runs until it has to wait; it
@@ -368,20 +373,22 @@ inline uint32_t Engine::take_ready(uint32_t group) {
 // Waiting ---------------------------------------------------------------------------------------------
 
 void Engine::meet(void* record, SoftmetalFold fold, uint32_t kind, const void* pc) {
-  waits_[current_] = {pc, record, fold, kind, 0};
+  constexpr uint32_t kKinds = (1u << SOFTMETAL_DEPTH_SHIFT) - 1;
+  waits_[current_] = {pc, record, fold, kind & kKinds, 0, kind >> SOFTMETAL_DEPTH_SHIFT};
   group_of(current_).meeting |= bit_of(current_);
   block();
 }
 
 void Engine::barrier(uint32_t scope, uint32_t flags, const void* pc) {
-  // Nobody asks where threads wait that all go on together.
-  if (run_->observer || scope == SOFTMETAL_SCOPE_SIMDGROUP) {
-    waits_[current_].pc = pc;
-    waits_[current_].flags = flags;
-  }
-  if (scope == SOFTMETAL_SCOPE_SIMDGROUP) {
+  if (scope != SOFTMETAL_SCOPE_THREADGROUP) {
+    waits_[current_] = {pc, nullptr, nullptr, SOFTMETAL_MEETING_SIMD, flags, scope >> SOFTMETAL_DEPTH_SHIFT};
     group_of(current_).gathering |= bit_of(current_);
   } else {
+    // Nobody asks where threads wait that all go on together.
+    if (run_->observer) {
+      waits_[current_].pc = pc;
+      waits_[current_].flags = flags;
+    }
     group_of(current_).waiting |= bit_of(current_);
   }
   block();
@@ -392,40 +399,45 @@ void Engine::pause() {
   block();
 }
 
-// No lane of the SIMD-group can come to where others wait any more: those at the lowest address go on. Code
-// that loops lies before what follows the loop, so lanes that are still in it catch up with those that have
-// left it.
+// No lane of the SIMD-group can come to where others wait any more: those of the highest rank go on.
+// Statements in which lanes may part count their depth, and end in a join. So at equal depth lanes at
+// different places are in different branches, of which any may go first: that at the lowest address, to go by
+// something.
 void Engine::settle(Group& group) {
   const Wait* waits = waits_ + first_slot(group);
   const uint32_t lanes = group.meeting | group.gathering;
-  const uint32_t first = first_of(lanes);
-  uint32_t least = first;
+  uint32_t first = first_of(lanes);
   bool together = true;
   for (uint32_t rest = lanes & (lanes - 1); rest; rest &= rest - 1) {
-    const uint32_t place = first_of(rest);
-    together &= waits[place].pc == waits[first].pc;
-    if (waits[place].pc < waits[least].pc) least = place;
+    const Wait& a = waits[first_of(rest)];
+    const Wait& b = waits[first];
+    if (a.pc == b.pc && a.fold == b.fold && a.rank() == b.rank()) continue;
+    together = false;
+    if (a.rank() > b.rank() || (a.rank() == b.rank() && a.pc < b.pc)) first = first_of(rest);
   }
+  const Wait& best = waits[first];
+  const bool join = best.kind == SOFTMETAL_MEETING_JOIN;
   uint32_t found = lanes;
-  if (!together) {
-    found = 0;
-    for (uint32_t rest = lanes; rest; rest &= rest - 1)
-      if (waits[first_of(rest)].pc == waits[least].pc) found |= rest & -rest;
+  for (uint32_t rest = together ? 0 : lanes; rest; rest &= rest - 1) {
+    const Wait& wait = waits[first_of(rest)];
+    // The ends of one statement are several places, one for each way out.
+    if (wait.rank() != best.rank() || (!join && (wait.pc != best.pc || wait.fold != best.fold)))
+      found &= ~(rest & -rest);
   }
-  // A function that several places call to meet is one place, whatever they meet for.
-  if (group.meeting >> least & 1) {
-    found &= group.meeting;
-    for (uint32_t rest = found; rest; rest &= rest - 1)
-      if (waits[first_of(rest)].fold != waits[least].fold) found &= ~(rest & -rest);
-    hold_meeting(group, found);
-  } else {
+  if (group.meeting >> first & 1)
+    hold_meeting(group, found & group.meeting);
+  else
     release_gathering(group, found & group.gathering);
-  }
 }
 
 void Engine::hold_meeting(Group& group, uint32_t places) {
   const uint32_t slots = first_slot(group), first = slots + first_of(places);
   const Wait wait = waits_[first];
+  if (wait.kind == SOFTMETAL_MEETING_JOIN) {
+    group.meeting &= ~places;
+    group.ready |= places;
+    return;
+  }
   SoftmetalMeeting meeting{};
   for (uint32_t rest = places; rest; rest &= rest - 1) {
     const uint32_t place = first_of(rest), lane = lanes_[place];

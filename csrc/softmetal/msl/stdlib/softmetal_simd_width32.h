@@ -19,7 +19,7 @@ SOFTMETAL_INLINE uint32_t lane() { return current_thread().thread_index_in_simdg
 
 template <class Record>
 SOFTMETAL_INLINE void meet(Record& record, SoftmetalFold fold, SoftmetalMeetingKind kind) {
-  softmetal_meet(&record, fold, kind);
+  softmetal_meet(&record, fold, kind | Region::depth() << SOFTMETAL_DEPTH_SHIFT);
 }
 template <class Record>
 SOFTMETAL_INLINE Record& record_of(const SoftmetalMeeting* meeting, uint32_t lane) {
@@ -285,7 +285,8 @@ SOFTMETAL_INLINE void threadgroup_barrier(mem_flags flags, thread_scope = thread
   SOFTMETAL_RETURNS_HERE;
 }
 SOFTMETAL_INLINE void simdgroup_barrier(mem_flags flags, thread_scope = thread_scope_simdgroup) {
-  softmetal_barrier(SOFTMETAL_SCOPE_SIMDGROUP, uint(flags));
+  softmetal_barrier(SOFTMETAL_SCOPE_SIMDGROUP | softmetal::Region::depth() << SOFTMETAL_DEPTH_SHIFT,
+                    uint(flags));
   SOFTMETAL_RETURNS_HERE;
 }
 

@@ -38,4 +38,19 @@ SOFTMETAL_INLINE const SoftmetalThread& current_thread() {
   return *reinterpret_cast<const SoftmetalThread*>(softmetal_thread_address(stack));
 }
 
+// A statement in which lanes may part: a branch, a loop, or one round of a loop. At its end they wait for
+// each other, as they would on a GPU; those that are deeper inside go first. Left by whatever way, even by
+// return.
+struct Region {
+  SOFTMETAL_INLINE Region() { ++depth(); }
+  SOFTMETAL_INLINE ~Region() {
+    softmetal_meet(nullptr, nullptr, SOFTMETAL_MEETING_JOIN | depth() << SOFTMETAL_DEPTH_SHIFT);
+    --depth();
+  }
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+
+  static SOFTMETAL_INLINE uint32_t& depth() { return const_cast<uint32_t&>(current_thread().depth); }
+};
+
 }  // namespace softmetal

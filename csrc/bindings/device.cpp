@@ -90,7 +90,8 @@ void bind_device(nb::module_& m) {
       .def("empty_cache", &Device::empty_cache, nb::call_guard<NoGil>(),
            "Gives the memory kept for the next buffers back to the system.")
       .def("synchronize", synchronize,
-           "Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.")
+           "Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.\n\n"
+           "Raises KernelFault for faults of work that nobody has waited for.")
       .def("empty", empty, nb::arg("shape").none(), nb::arg("dtype").none() = dtype_object(DType::float32),
            nb::arg("checked") = true,
            nb::sig("def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32', "

@@ -239,4 +239,9 @@ void set_check_settings(const software::CheckSettings& settings) {
   for (Device* device : registry().devices) device->checked_ = software::is_checked(device->metal());
 }
 
+void Device::synchronize() {
+  wait(timeline_.last_committed());
+  if (auto failure = timeline_.untold()) failure->raise("Device.synchronize: ");
+}
+
 }  // namespace metalloid

@@ -73,7 +73,8 @@ class Device {
   }
 
   // Waits for everything committed so far.
-  void synchronize() { wait(timeline_.last_committed()); }
+  // Throws KernelFault for faults of earlier work that nobody has waited for.
+  void synchronize();
   bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
   Timeline& timeline() { return timeline_; }
   const Timeline& timeline() const { return timeline_; }

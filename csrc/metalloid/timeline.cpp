@@ -11,7 +11,7 @@ namespace metalloid {
 namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
-constexpr size_t kFailuresKept = 64;
+constexpr size_t kFailuresKept = 1024;
 constexpr size_t kRetireAt = 16;
 
 std::atomic<WaitHook> wait_hook{nullptr};
@@ -26,6 +26,7 @@ std::string describe(const NS::Error* error, const char* otherwise) {
 }
 
 void Failure::raise(const std::string& what) const {
+  told.store(true, std::memory_order_relaxed);
   if (!faults.empty()) throw KernelFault(reason, faults);
   throw DeviceError(what + reason);
 }
@@ -126,6 +127,16 @@ std::shared_ptr<const Failure> Timeline::failure(uint64_t serial) const {
   std::lock_guard lock(mutex_);
   for (const auto& [failed, failure] : failures_) {
     if (failed == serial) return failure;
+  }
+  return {};
+}
+
+std::shared_ptr<const Failure> Timeline::untold() const {
+  if (!any_failure_.load(std::memory_order_acquire)) return {};
+  std::lock_guard lock(mutex_);
+  for (const auto& [failed, failure] : failures_) {
+    if (failure->raises && !failure->faults.empty() && !failure->told.load(std::memory_order_relaxed))
+      return failure;
   }
   return {};
 }

@@ -32,7 +32,8 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 struct Failure {
   std::string reason;
   Faults faults;
-  bool raises = true;  // false: the faults have been dealt with
+  bool raises = true;                     // false: the faults have been dealt with
+  mutable std::atomic<bool> told{false};  // raised once
 
   // Throws KernelFault, or DeviceError with `what` before the reason.
   void raise(const std::string& what) const;
@@ -65,6 +66,8 @@ class Timeline {
 
   // Why the command buffer failed; null if it did not (or if very many others did since).
   std::shared_ptr<const Failure> failure(uint64_t serial) const;
+  // The first that found faults which nobody has been told of; null if there is none.
+  std::shared_ptr<const Failure> untold() const;
 
  private:
   struct InFlight {

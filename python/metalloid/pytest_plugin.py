@@ -121,8 +121,11 @@ def metal_device(request: pytest.FixtureRequest, metal_seed: int) -> Iterator[ml
     device.check_mode = "raise"
     device.clear_faults()
     yield device
-    device.check_mode = before
-    device.clear_faults()
+    try:
+        device.synchronize()  # raises what the test did not wait for
+    finally:
+        device.check_mode = before
+        device.clear_faults()
 
 
 def _expected(item: pytest.Item) -> list[dict[str, Any]]:
@@ -165,6 +168,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     raised = None
     try:
         yield
+        device.synchronize()
     except ml.KernelFault as error:
         raised = error
     found = [*(raised.faults or (raised,) if raised else ()), *device.faults]

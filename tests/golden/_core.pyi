@@ -618,6 +618,8 @@ class Device:
     def synchronize(self) -> None:
         """
         Waits until everything committed so far has completed. Ctrl-C ends the wait, not the work.
+
+        Raises KernelFault for faults of work that nobody has waited for.
         """
 
     def empty(self, shape: int | Sequence[int], dtype: DTypeLike = 'float32', checked: bool = True) -> Buffer:

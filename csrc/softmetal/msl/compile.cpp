@@ -63,6 +63,7 @@ constexpr const char* kMetalHeaders[] = {
     "metal_curves",
     "metal_tessellation",
     "metal_bfloat16",
+    "simd/simd.h",
 };
 
 struct Job {
@@ -123,7 +124,7 @@ class Session {
     }
     environment_ = tool_environment(directory_.path());
     std::error_code failed;
-    std::filesystem::create_directory(directory_.file("metal"), failed);
+    std::filesystem::create_directories(directory_.file("metal/simd"), failed);
     for (const char* header : kMetalHeaders)
       if (!write_file(directory_.file(std::string("metal/") + header), "")) {
         log = "mslc: error: cannot write to " + directory_.path() + "\n";

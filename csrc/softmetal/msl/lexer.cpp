@@ -213,8 +213,17 @@ std::string unquote(std::string_view literal) {
   std::string out;
   if (literal.size() >= 2 && literal.front() == '"') literal = literal.substr(1, literal.size() - 2);
   for (size_t i = 0; i < literal.size(); ++i) {
-    if (literal[i] == '\\' && i + 1 < literal.size()) ++i;
-    out += literal[i];
+    if (literal[i] != '\\' || i + 1 == literal.size()) {
+      out += literal[i];
+      continue;
+    }
+    // Compilers write the bytes of names that are not ASCII in octal.
+    unsigned code = 0, digits = 0;
+    while (digits < 3 && i + 1 < literal.size() && literal[i + 1] >= '0' && literal[i + 1] <= '7') {
+      code = code * 8 + static_cast<unsigned>(literal[++i] - '0');
+      ++digits;
+    }
+    out += digits > 0 ? static_cast<char>(code) : literal[++i];
   }
   return out;
 }

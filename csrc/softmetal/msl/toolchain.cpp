@@ -116,10 +116,13 @@ Toolchain ask_toolchain(const std::vector<std::string>& command) {
 Toolchain detect_toolchain(const std::vector<std::string>& command) {
   static std::mutex mutex;
   static std::map<std::vector<std::string>, Toolchain> known;
-  const std::lock_guard lock(mutex);
-  const auto it = known.find(command);
-  if (it != known.end()) return it->second;
+  {
+    const std::lock_guard lock(mutex);
+    if (const auto it = known.find(command); it != known.end()) return it->second;
+  }
+  // Without the lock: a process may be forked while the compiler takes its time to answer.
   Toolchain result = ask_toolchain(command);
+  const std::lock_guard lock(mutex);
   if (result.error.empty()) known.emplace(command, result);
   return result;
 }

@@ -624,7 +624,10 @@ void Checker::begin_threadgroup(uint64_t threadgroup) {
   std::fill_n(now.simdgroup_ordered[kDevice], SOFTMETAL_LANES, time);
   std::fill_n(now.simdgroup_ordered[kThreadgroup], SOFTMETAL_LANES, time);
   std::fill_n(now.simdgroup_any, SOFTMETAL_LANES, time);
-  now.generation = now.generation % 4095 + 1;
+  // What was written so long ago that its generation comes again must not count as written by this one.
+  constexpr uint32_t kGenerations = 4095;
+  if (now.generation == kGenerations && threadgroup_cells_.size() > 0) threadgroup_cells_.clear();
+  now.generation = now.generation % kGenerations + 1;
   now.deadline = 0;
   now.tainted = muted_ = false;
   past_.back().begins.push_back(time);
@@ -688,9 +691,12 @@ void Checker::lane_misuse(const Thread& thread, uint32_t kind, uint32_t lanes, u
   fault.first.thread = place(thread);
   fault.first.action =
       matrix ? "multiplies, loads or stores a matrix" : "exchanges values with its SIMD-group";
-  fault.message = matrix ? "a SIMD-group matrix operation needs all 32 lanes, missing: " + list(lanes)
-                         : "lanes " + list(lanes) + " take a value from a lane that takes no part (active: " +
-                               (active ? list(active) : "none") + ")";
+  fault.message = matrix
+                      ? "a SIMD-group matrix operation needs all 32 lanes, missing: " + list(lanes)
+                      : "lanes " + list(lanes) +
+                            " get an undefined value: from a lane that takes no part, "
+                            "or by an argument that is out of range or not the same in all lanes (active: " +
+                            (active ? list(active) : "none") + ")";
 }
 
 // Conflicts -------------------------------------------------------------------------------------------------

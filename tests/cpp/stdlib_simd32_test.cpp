@@ -102,6 +102,23 @@ bool pass_barrier() {
   return waiting != 0;
 }
 
+// Puts thread i at its begin. Apart from the loop over them, as getcontext() may return twice.
+void begin(Fiber& fiber, char* stack, uint32_t i, uint32_t threads) {
+  fiber.stack = stack;
+  const uintptr_t top = softmetal_thread_address(reinterpret_cast<uintptr_t>(stack));
+  auto* thread = new (reinterpret_cast<void*>(top)) SoftmetalThread();
+  for (uint32_t axis = 0; axis < 3; axis++) thread->threads_per_threadgroup[axis] = axis == 0 ? threads : 1;
+  thread->thread_position_in_threadgroup[0] = thread->thread_index_in_threadgroup = i;
+  thread->thread_index_in_simdgroup = i % 32;
+  thread->simdgroup_index_in_threadgroup = i / 32;
+  thread->simdgroups_per_threadgroup = (threads + 31) / 32;
+  getcontext(&fiber.context);
+  fiber.context.uc_stack.ss_sp = fiber.stack;
+  fiber.context.uc_stack.ss_size = top - reinterpret_cast<uintptr_t>(fiber.stack);
+  fiber.context.uc_link = nullptr;
+  makecontext(&fiber.context, fiber_main, 0);
+}
+
 // Runs body(i) for each thread of a threadgroup, and gives what happened.
 Threadgroup run(uint32_t threads, std::function<void(uint32_t)> body) {
   // Stacks stay for the next run.
@@ -115,22 +132,7 @@ Threadgroup run(uint32_t threads, std::function<void(uint32_t)> body) {
   group.fibers.resize(threads);
   group.body = std::move(body);
   current = &group;
-  for (volatile uint32_t i = 0; i < threads; i++) {
-    Fiber& fiber = group.fibers[i];
-    fiber.stack = stacks[i];
-    const uintptr_t top = softmetal_thread_address(reinterpret_cast<uintptr_t>(fiber.stack));
-    auto* thread = new (reinterpret_cast<void*>(top)) SoftmetalThread();
-    for (uint32_t axis = 0; axis < 3; axis++) thread->threads_per_threadgroup[axis] = axis == 0 ? threads : 1;
-    thread->thread_position_in_threadgroup[0] = thread->thread_index_in_threadgroup = i;
-    thread->thread_index_in_simdgroup = i % 32;
-    thread->simdgroup_index_in_threadgroup = i / 32;
-    thread->simdgroups_per_threadgroup = (threads + 31) / 32;
-    getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack;
-    fiber.context.uc_stack.ss_size = top - reinterpret_cast<uintptr_t>(fiber.stack);
-    fiber.context.uc_link = nullptr;
-    makecontext(&fiber.context, fiber_main, 0);
-  }
+  for (uint32_t i = 0; i < threads; i++) begin(group.fibers[i], stacks[i], i, threads);
   for (bool progress = true; progress;) {
     progress = false;
     for (Fiber& fiber : group.fibers) {

@@ -16,6 +16,8 @@ constexpr uint32_t kMaxBuffers = 31;
 constexpr uint32_t kMaxThreads = 1024;
 // Nobody writes specifiers longer than this; the bound keeps a file of garbage from taking quadratic time.
 constexpr size_t kLongDeclaration = 512;
+// Nor statements without braces around more others.
+constexpr unsigned kDeepStatement = 64;
 
 bool starts_with(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
@@ -554,7 +556,8 @@ class Translator {
   }
 
   // Where the statement at i ends: past its last token; kNone where it makes no sense.
-  size_t statement_end(size_t i, size_t end) const {
+  size_t statement_end(size_t i, size_t end, unsigned depth = 0) const {
+    if (depth > kDeepStatement) return kNone;
     while (i < end && token(i).kind == TokenKind::Pragma) ++i;
     if (i >= end) return kNone;
     const auto past = [&](size_t at) {
@@ -566,12 +569,12 @@ class Translator {
       size_t at = i + 1;
       if (is(at, "constexpr")) ++at;
       if (!is(at, "(") || (at = past(at)) == kNone) return kNone;
-      at = statement_end(at, end);
-      while (branch && at != kNone && at < end && is(at, "else")) at = statement_end(at + 1, end);
+      at = statement_end(at, end, depth + 1);
+      while (branch && at != kNone && at < end && is(at, "else")) at = statement_end(at + 1, end, depth + 1);
       return at;
     }
     if (is(i, "do")) {
-      size_t at = statement_end(i + 1, end);
+      size_t at = statement_end(i + 1, end, depth + 1);
       if (at == kNone || !is(at, "while") || !is(at + 1, "(")) return kNone;
       at = past(at + 1);
       return at != kNone && is(at, ";") ? at + 1 : kNone;

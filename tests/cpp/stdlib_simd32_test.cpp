@@ -122,7 +122,7 @@ void begin(Fiber& fiber, char* stack, uint32_t i, uint32_t threads) {
 // Runs body(i) for each thread of a threadgroup, and gives what happened.
 Threadgroup run(uint32_t threads, std::function<void(uint32_t)> body) {
   // Stacks stay for the next run.
-  static std::vector<char*> stacks;
+  static std::vector<char*>& stacks = *new std::vector<char*>;
   while (stacks.size() < threads) {
     void* memory = nullptr;
     REQUIRE(posix_memalign(&memory, SOFTMETAL_STACK_BYTES, SOFTMETAL_STACK_BYTES) == 0);

@@ -70,7 +70,7 @@ class Translator {
   Translation run() {
     if (s_.balanced && s_.size() > 0) {
       collect_reach();
-      spread_parts();
+      if (options_.width > 1) spread_parts();
       for (const Entity& e : s_.entities)
         if (e.kernel && e.kind == EntityKind::Function && e.body) analyse(e);
       collect_entries();
@@ -133,13 +133,20 @@ class Translator {
 
   // What has a SIMD-group function in reach, operators aside.
   void spread_parts() {
-    for (bool changed = true; changed;) {
-      changed = false;
-      for (size_t n = 0; n < parts_.size(); ++n) {
-        if (parts_[n]) continue;
-        for (const std::vector<size_t>* names : reaches_[n])
-          for (size_t next : *names)
-            if (parts_[next]) parts_[n] = changed = true;
+    std::unordered_map<const void*, std::vector<size_t>> users;  // of each name
+    std::vector<size_t> open;
+    for (size_t n = 0; n < parts_.size(); ++n) {
+      for (const std::vector<size_t>* names : reaches_[n]) users[names].push_back(n);
+      if (parts_[n]) open.push_back(n);
+    }
+    std::unordered_set<const void*> spread;
+    while (!open.empty()) {
+      const auto name = by_name_.find(s_.entities[open.back()].name);
+      open.pop_back();
+      if (name == by_name_.end() || !spread.insert(&name->second).second) continue;
+      for (size_t n : users[&name->second]) {
+        if (!parts_[n]) open.push_back(n);
+        parts_[n] = true;
       }
     }
   }

@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 #include "ops/im2col_2d.h"
 #include "ops/rms_norm.h"
 #include "ops/vision_2d_rope.h"

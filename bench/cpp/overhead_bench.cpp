@@ -1,7 +1,7 @@
 // What a dispatch costs apart from its work.
 #include <benchmark/benchmark.h>
 
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 #include "ops/rms_norm.h"
 
 namespace metalloid {

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "metalloid/buffer.h"
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 
 namespace metalloid::bindings {
 
@@ -46,6 +46,9 @@ nb::object dtype_object(DType type);
 // The type that `spec` means: a DType, NumPy dtype, scalar type or name. Throws ValidationError, which
 // names `operation`, its argument dtype and what it got.
 DType dtype_from(nb::handle spec, const char* operation);
+
+// What the first argument of `operation` is to be: a CommandEncoder, or a Graph that records.
+Encoder& encoder_from(nb::handle cmd, const char* operation);
 
 // A size or a sequence of sizes.
 Shape shape_from(nb::handle sizes, const char* operation);

@@ -51,8 +51,13 @@ void synchronize(Device& device) {
   issue_warnings(device);
 }
 
-CommandEncoder* commands(Device& device, std::optional<std::string> label, bool concurrent) {
-  return new CommandEncoder(device, label.value_or(""), concurrent);
+CommandEncoder* commands(Device& device, std::optional<std::string> label, bool concurrent,
+                         std::string_view hazards) {
+  if (hazards != "automatic" && hazards != "manual") {
+    throw ValidationError(
+        text("Device.commands: hazards is \"", hazards, "\", needs \"automatic\" or \"manual\""));
+  }
+  return new CommandEncoder(device, {label.value_or(""), concurrent, hazards == "automatic"});
 }
 
 }  // namespace
@@ -121,10 +126,19 @@ void bind_device(nb::module_& m) {
            "page-aligned, not C-contiguous, empty, not on the host or of a type that no device has; array()\n"
            "copies instead.")
       .def(
-          "commands", commands, nb::arg("label") = nb::none(), nb::arg("concurrent") = false,
-          nb::rv_policy::take_ownership,
-          nb::sig("def commands(self, label: str | None = None, concurrent: bool = False) -> CommandEncoder"),
-          "An encoder for one command buffer; see CommandEncoder. ``label`` shows in errors and debuggers.")
+          "commands", commands, nb::arg("label") = nb::none(), nb::arg("concurrent") = true,
+          nb::arg("hazards") = "automatic", nb::rv_policy::take_ownership,
+          nb::sig("def commands(self, label: str | None = None, concurrent: bool = True, "
+                  "hazards: Literal['automatic', 'manual'] = 'automatic') -> CommandEncoder"),
+          "An encoder for one command buffer; see CommandEncoder.\n\n"
+          "label       shows in errors, traces and debuggers\n"
+          "concurrent  whether dispatches that do not depend on each other may overlap; else each runs "
+          "after\n"
+          "            the one before\n"
+          "hazards     \"automatic\" puts a barrier where a dispatch touches memory that an earlier one "
+          "wrote,\n"
+          "            or writes what it touched; with \"manual\" only barrier() orders the dispatches of a\n"
+          "            concurrent encoder")
       .def(
           "kernels", [](Device& self) { return self.library().kernels(); },
           "The names of the built-in kernels.")

@@ -331,6 +331,37 @@ Grid grid_from(const Kernel& kernel, nb::handle threads, nb::handle threadgroups
   return {Grid::Unit::threads, extent_from(kernel, "threads", threads)};
 }
 
+// The buffers that a caller says are read or written.
+class DeclaredList {
+ public:
+  DeclaredList(const Kernel& kernel, const char* what, nb::handle given) : given_(!given.is_none()) {
+    if (!given_) return;
+    const bool sequence = PyList_Check(given.ptr()) || PyTuple_Check(given.ptr());
+    if (sequence) tuple_ = nb::steal(PySequence_Tuple(given.ptr()));
+    for (Py_ssize_t i = 0; sequence && i < PyTuple_Size(tuple_.ptr()); ++i) {
+      nb::handle item = PyTuple_GetItem(tuple_.ptr(), i);
+      if (Py_TYPE(item.ptr()) != buffer_type) refuse(kernel, what, item);
+      buffers_.push_back(nb::inst_ptr<Buffer>(item));
+    }
+    if (!sequence) refuse(kernel, what, given);
+  }
+
+  std::optional<std::span<const Buffer* const>> buffers() const {
+    if (!given_) return std::nullopt;
+    return std::span<const Buffer* const>(buffers_);
+  }
+
+ private:
+  [[noreturn]] static void refuse(const Kernel& kernel, const char* what, nb::handle got) {
+    throw ValidationError(text("dispatch of ", kernel.name(), ": ", what, " has ", shown(got),
+                               ", needs a list or tuple of Buffers"));
+  }
+
+  bool given_;
+  nb::object tuple_;
+  std::vector<const Buffer*> buffers_;
+};
+
 }  // namespace
 
 bool number_from(nb::handle obj, Number& out) {
@@ -357,10 +388,11 @@ bool number_from(nb::handle obj, Number& out) {
   return plain_number(number, out);
 }
 
-void dispatch(CommandEncoder& encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
-              nb::handle grid, nb::handle threadgroup, nb::handle args) {
+void dispatch(nb::handle encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
+              nb::handle grid, nb::handle threadgroup, nb::handle args, nb::handle reads, nb::handle writes,
+              nb::handle label) {
   if (Py_TYPE(kernel.ptr()) != kernel_type) {
-    throw nb::type_error(text("CommandEncoder.dispatch: kernel is of type ", class_of(kernel),
+    throw nb::type_error(text("dispatch: kernel is of type ", class_of(kernel),
                               ", needs to be a metalloid.Kernel; Library.kernel() makes one")
                              .c_str());
   }
@@ -369,7 +401,16 @@ void dispatch(CommandEncoder& encoder, nb::handle kernel, nb::handle threads, nb
   const Extent threads_each = extent_from(wanted, "threadgroup", threadgroup);
   Call call(wanted);
   call.take(args);
-  encoder.dispatch(wanted, call.values(), size, threads_each);
+  DeclaredList read(wanted, "reads", reads), written(wanted, "writes", writes);
+  Declared declared{read.buffers(), written.buffers()};
+  if (!label.is_none()) {
+    if (!PyUnicode_Check(label.ptr())) {
+      throw ValidationError(
+          text("dispatch of ", wanted.name(), ": label is ", shown(label), ", needs a str"));
+    }
+    declared.label = nb::cast<std::string_view>(label);
+  }
+  encoder_from(encoder, "dispatch").dispatch(wanted, call.values(), size, threads_each, declared);
 }
 
 void init_dispatch() {

@@ -19,8 +19,10 @@ struct ThreadgroupMemory {
 // A Python or NumPy number; false if `obj` is none.
 bool number_from(nb::handle obj, Number& out);
 
-void dispatch(CommandEncoder& encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
-              nb::handle grid, nb::handle threadgroup, nb::handle args);
+// Encoder.dispatch().
+void dispatch(nb::handle encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
+              nb::handle grid, nb::handle threadgroup, nb::handle args, nb::handle reads, nb::handle writes,
+              nb::handle label);
 
 // Looks up what dispatch() compares types with. To be called when all classes are bound.
 void init_dispatch();

@@ -1,4 +1,4 @@
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -49,41 +49,62 @@ std::string repr(const CommandEncoder& encoder) {
               " dispatches)");
 }
 
+// What Encoder.group() gives: a debug group for the length of a block.
+struct Group {
+  nb::object encoder;
+  std::string name;
+
+  void enter() const { encoder_from(encoder, "group").push_group(name); }
+  void exit(nb::handle, nb::handle, nb::handle) const {
+    Encoder& into = encoder_from(encoder, "group");
+    // What was discarded or committed inside the block has closed its groups.
+    if (into.encoding()) into.pop_group();
+  }
+};
+
+PyTypeObject* command_encoder_type;
+
 }  // namespace
+
+Encoder& encoder_from(nb::handle cmd, const char* operation) {
+  if (Py_TYPE(cmd.ptr()) == command_encoder_type) return *nb::inst_ptr<CommandEncoder>(cmd);
+  throw nb::type_error(text(operation, ": cmd is of type ", nb::inst_name(cmd).c_str(),
+                            ", needs to be a metalloid.CommandEncoder; Device.commands() makes one")
+                           .c_str());
+}
 
 void bind_encoder(nb::module_& m) {
   using nogil = nb::call_guard<NoGil>;
-  nb::class_<CommandEncoder>(
-      m, "CommandEncoder", nb::is_weak_referenceable(),
-      "Records operations into one command buffer, made by Device.commands().\n\n"
-      "As a context manager it commits and waits at the end of the block; after an exception it discards\n"
-      "everything, and nothing runs. Operations run in order, each after the one before, unless the encoder "
-      "is\n"
-      "concurrent: then only barrier() orders them. An encoder belongs to one thread at a time; two that use "
-      "it\n"
-      "at once get an Error. What it uses stays alive until the work is done.")
-      .def_prop_ro("device", &CommandEncoder::device, nb::rv_policy::reference,
+  nb::class_<Group>(m, "Group", "A debug group, made by Encoder.group().")
+      .def("__enter__", &Group::enter)
+      .def("__exit__", &Group::exit, nb::arg("type").none(), nb::arg("value").none(),
+           nb::arg("traceback").none(),
+           nb::sig("def __exit__(self, type: object, value: object, traceback: object) -> None"));
+
+  nb::class_<Encoder>(m, "Encoder", nb::is_weak_referenceable(),
+                      "What operations and kernels are encoded into: a CommandEncoder or a Graph.")
+      .def_prop_ro("device", &Encoder::device, nb::rv_policy::reference,
                    nb::sig("def device(self) -> Device"), "The device that runs it.")
-      .def_prop_ro("label", &CommandEncoder::label, "What Device.commands() was given, else \"\".")
-      .def_prop_ro("dispatch_count", &CommandEncoder::dispatch_count, "The dispatches encoded so far.")
-      .def_prop_ro("barrier_count", &CommandEncoder::barrier_count, "The barriers encoded so far.")
-      .def_prop_ro(
-          "status", [](const CommandEncoder& self) { return name_of(self.status()); },
-          "\"encoding\", \"committed\", \"completed\", \"error\" or \"discarded\".")
-      .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nogil(),
-                   "The seconds that the device worked; None until completion.")
       .def("dispatch", dispatch, nb::arg("kernel").none(), nb::kw_only(), nb::arg("threads") = nb::none(),
            nb::arg("threadgroups") = nb::none(), nb::arg("grid") = nb::none(), nb::arg("threadgroup").none(),
-           nb::arg("args").none() = nb::tuple(),
+           nb::arg("args").none() = nb::tuple(), nb::arg("reads") = nb::none(),
+           nb::arg("writes") = nb::none(), nb::arg("label") = nb::none(),
            nb::sig("def dispatch(self, kernel: Kernel, *, threads: Size | None = None, "
                    "threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, "
-                   "args: Sequence[object] | Mapping[str, object] = ()) -> None"),
+                   "args: Sequence[object] | Mapping[str, object] = (), "
+                   "reads: Sequence[Buffer] | None = None, writes: Sequence[Buffer] | None = None, "
+                   "label: str | None = None) -> None"),
            "Runs a kernel in threadgroups of ``threadgroup`` threads.\n\n"
            "threads, grid  how many threads there are, two words for one thing: the last threadgroups of a\n"
            "               row may be smaller\n"
            "threadgroups   how many threadgroups there are instead\n"
            "args           the values of ``kernel.arguments``, as a list or tuple in their order (without\n"
-           "               those that are not active, if you like) or as a dict of names\n\n"
+           "               those that are not active, if you like) or as a dict of names\n"
+           "reads, writes  the buffers, or views of them, that the kernel reads and writes, where that is\n"
+           "               less or more than what its arguments tell: all of a buffer that it may write\n"
+           "               counts as written otherwise. A kernel with both does nothing else, so that a\n"
+           "               graph may move or remove it\n"
+           "label          what a graph, a trace or a debugger calls it; the kernel's name by default\n\n"
            "Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer\n"
            "of the argument's type (vectors and matrices are of their scalar's type, structs of uint8),\n"
            "reinterpret(buffer) for one of another type, threadgroup_memory(bytes) for a threadgroup\n"
@@ -93,8 +114,39 @@ void bind_encoder(nb::module_& m) {
            "Raises ValidationError if anything does not fit, and then nothing was encoded: an argument that\n"
            "is missing, unknown, of the wrong kind, type, size or alignment, out of its type's range,\n"
            "read-only but written, or on another device; a threadgroup or its memory beyond the limits.")
-      .def("barrier", &CommandEncoder::barrier,
-           "Operations encoded after it see what those before it wrote. Needed in concurrent encoders only.")
+      .def("barrier", &Encoder::barrier,
+           "Operations encoded after it see what those before it wrote. Needed only where hazards are\n"
+           "\"manual\", or where memory is reached in ways that no argument tells.")
+      .def(
+          "group", [](nb::object self, std::string name) { return Group{std::move(self), std::move(name)}; },
+          nb::arg("name"), nb::sig("def group(self, name: str) -> Group"),
+          "A context manager: what is encoded in its block is in a debug group, which shows in errors,\n"
+          "traces and debuggers. Groups nest.");
+
+  nb::class_<CommandEncoder, Encoder>(
+      m, "CommandEncoder",
+      "Records operations into one command buffer, made by Device.commands().\n\n"
+      "As a context manager it commits and waits at the end of the block; after an exception it discards\n"
+      "everything, and nothing runs. Operations that do not depend on each other may overlap; a barrier "
+      "goes\n"
+      "in where one touches memory that an earlier one wrote, or writes memory that it touched. An encoder\n"
+      "belongs to one thread at a time; two that use it at once get an Error. What it uses stays alive "
+      "until\n"
+      "the work is done.")
+      .def_prop_ro("label", &CommandEncoder::label, "What Device.commands() was given, else \"\".")
+      .def_prop_ro("concurrent", &CommandEncoder::concurrent, "Whether dispatches may overlap.")
+      .def_prop_ro(
+          "hazards", [](const CommandEncoder& self) { return self.hazards() ? "automatic" : "manual"; },
+          "\"automatic\" or \"manual\": where barriers come from.")
+      .def_prop_ro("dispatch_count", &CommandEncoder::dispatch_count, "The dispatches encoded so far.")
+      .def_prop_ro("barrier_count", &CommandEncoder::barrier_count, "The barriers encoded so far.")
+      .def_prop_ro("conflict_count", &CommandEncoder::conflict_count,
+                   "The arguments encoded so far that needed a barrier.")
+      .def_prop_ro(
+          "status", [](const CommandEncoder& self) { return name_of(self.status()); },
+          "\"encoding\", \"committed\", \"completed\", \"error\" or \"discarded\".")
+      .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nogil(),
+                   "The seconds that the device worked; None until completion.")
       .def("commit", &CommandEncoder::commit, nogil(),
            "Hands the command buffer to the device; nothing can be encoded after that.")
       .def(
@@ -108,6 +160,7 @@ void bind_encoder(nb::module_& m) {
       .def("__exit__", exit, nb::arg("type").none(), nb::arg("value").none(), nb::arg("traceback").none(),
            nb::sig("def __exit__(self, type: object, value: object, traceback: object) -> None"))
       .def("__repr__", repr);
+  command_encoder_type = reinterpret_cast<PyTypeObject*>(nb::type<CommandEncoder>().ptr());
 }
 
 }  // namespace metalloid::bindings

@@ -11,11 +11,11 @@ namespace metalloid::bindings {
 
 namespace {
 
-using Encoder = CommandEncoder;
 using Number = std::optional<double>;
 // Any object, so that the message can name the argument that is no Buffer; for stubs a Buffer. Maybe: or
 // None.
 using In = nb::typed<nb::handle, Buffer>;
+using Cmd = nb::typed<nb::handle, Encoder>;
 using Maybe = In;
 using Result = nb::typed<nb::object, Buffer>;
 
@@ -32,6 +32,7 @@ struct Unwrap {
     }
     return nb::inst_ptr<Buffer>(argument);
   }
+  Encoder& encoder(nb::handle cmd) const { return encoder_from(cmd, operation); }
   const Buffer& operator()(const char* name, nb::handle argument) const {
     if (const Buffer* buffer = maybe(name, argument)) return *buffer;
     throw nb::type_error(text(operation, ": ", name, " is None, needs to be a metalloid.Buffer").c_str());
@@ -43,18 +44,19 @@ Result result(Maybe out, Buffer&& made) {
   return Result(out.is_none() ? nb::cast(std::move(made)) : nb::borrow(out));
 }
 
-Result rms_norm(Encoder& cmd, In x, Maybe weight, double eps, Maybe out) {
+Result rms_norm(Cmd cmd, In x, Maybe weight, double eps, Maybe out) {
   Unwrap in{"rms_norm"};
-  return result(out, ops::rms_norm(cmd, in("x", x), in.maybe("weight", weight), eps, in.maybe("out", out)));
+  return result(
+      out, ops::rms_norm(in.encoder(cmd), in("x", x), in.maybe("weight", weight), eps, in.maybe("out", out)));
 }
 
-Result rms_norm_mul(Encoder& cmd, In x, In weight, In scale, double eps, Maybe out) {
+Result rms_norm_mul(Cmd cmd, In x, In weight, In scale, double eps, Maybe out) {
   Unwrap in{"rms_norm_mul"};
-  return result(out, ops::rms_norm_mul(cmd, in("x", x), in("weight", weight), in("scale", scale), eps,
-                                       in.maybe("out", out)));
+  return result(out, ops::rms_norm_mul(in.encoder(cmd), in("x", x), in("weight", weight), in("scale", scale),
+                                       eps, in.maybe("out", out)));
 }
 
-Result fused_head_norm_rope(Encoder& cmd, In x, Maybe cos, Maybe sin, Maybe positions, double theta,
+Result fused_head_norm_rope(Cmd cmd, In x, Maybe cos, Maybe sin, Maybe positions, double theta,
                             Maybe freq_factors, Maybe weight, std::optional<int64_t> half_rope_dim,
                             double eps, Maybe out) {
   Unwrap in{"fused_head_norm_rope"};
@@ -66,24 +68,25 @@ Result fused_head_norm_rope(Encoder& cmd, In x, Maybe cos, Maybe sin, Maybe posi
                             in.maybe("weight", weight),
                             half_rope_dim,
                             eps};
-  return result(out, ops::fused_head_norm_rope(cmd, in("x", x), options, in.maybe("out", out)));
+  return result(out, ops::fused_head_norm_rope(in.encoder(cmd), in("x", x), options, in.maybe("out", out)));
 }
 
-Result vision_2d_rope(Encoder& cmd, In x, In pos_x, In pos_y, double theta, Maybe out) {
+Result vision_2d_rope(Cmd cmd, In x, In pos_x, In pos_y, double theta, Maybe out) {
   Unwrap in{"vision_2d_rope"};
-  return result(out, ops::vision_2d_rope(cmd, in("x", x), in("pos_x", pos_x), in("pos_y", pos_y), theta,
-                                         in.maybe("out", out)));
+  return result(out, ops::vision_2d_rope(in.encoder(cmd), in("x", x), in("pos_x", pos_x), in("pos_y", pos_y),
+                                         theta, in.maybe("out", out)));
 }
 
-Result im2col_2d(Encoder& cmd, In pixels, int64_t patch, Maybe out) {
+Result im2col_2d(Cmd cmd, In pixels, int64_t patch, Maybe out) {
   Unwrap in{"im2col_2d"};
-  return result(out, ops::im2col_2d(cmd, in("pixels", pixels), patch, in.maybe("out", out)));
+  return result(out, ops::im2col_2d(in.encoder(cmd), in("pixels", pixels), patch, in.maybe("out", out)));
 }
 
-Result gated_delta_net_chunk_o(Encoder& cmd, In q, In k, In v, In state, In g, Number scale, Maybe out) {
+Result gated_delta_net_chunk_o(Cmd cmd, In q, In k, In v, In state, In g, Number scale, Maybe out) {
   Unwrap in{"gated_delta_net_chunk_o"};
-  return result(out, ops::gated_delta_net_chunk_o(cmd, in("q", q), in("k", k), in("v", v), in("state", state),
-                                                  in("g", g), scale, in.maybe("out", out)));
+  return result(out,
+                ops::gated_delta_net_chunk_o(in.encoder(cmd), in("q", q), in("k", k), in("v", v),
+                                             in("state", state), in("g", g), scale, in.maybe("out", out)));
 }
 
 constexpr const char* kRmsNorm =
@@ -174,10 +177,11 @@ Raises ValidationError if a shape or type does not fit. Yang et al. 2024, arXiv:
 }  // namespace
 
 void bind_ops(nb::module_& m) {
-  nb::module_ ops = m.def_submodule("ops",
-                                    "The operations. Each records itself into a CommandEncoder, checks all "
-                                    "of its arguments before that, and\n"
-                                    "returns its output: ``out`` if given, else a new buffer.");
+  nb::module_ ops =
+      m.def_submodule("ops",
+                      "The operations. Each records itself into a CommandEncoder or a Graph, checks all "
+                      "of its arguments before that, and\n"
+                      "returns its output: ``out`` if given, else a new buffer.");
   using nb::arg;
   const auto kw = nb::kw_only();
   const auto none = nb::none();

@@ -4,279 +4,48 @@
 
 namespace metalloid {
 
-namespace {
-
-std::atomic<uint64_t> encoder_ids{0};
-
-}  // namespace
-
-// Taken for the length of a call. Not a lock: an encoder shared by two threads is a mistake, and waiting
-// would hide it.
-class CommandEncoder::Turn {
- public:
-  explicit Turn(CommandEncoder& encoder) : busy_(encoder.busy_) {
-    if (busy_.exchange(true, std::memory_order_acquire)) {
-      throw Error("CommandEncoder: used by two threads at once, needs one encoder for each thread");
-    }
-  }
-  ~Turn() { busy_.store(false, std::memory_order_release); }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  std::atomic<bool>& busy_;
-};
-
-std::string_view name_of(CommandEncoder::Status status) {
-  constexpr std::string_view names[] = {"encoding", "committed", "completed", "error", "discarded"};
-  return names[static_cast<size_t>(status)];
-}
-
-CommandEncoder::CommandEncoder(Device& device, std::string label, bool concurrent)
-    : device_(device),
-      label_(std::move(label)),
-      concurrent_(concurrent),
-      id_(encoder_ids.fetch_add(1, std::memory_order_relaxed) + 1) {}
-
-CommandEncoder::~CommandEncoder() {
-  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
-  if (encoder_) encoder_->endEncoding();
-  close(Status::discarded);
-}
-
-CommandEncoder::Status CommandEncoder::status() const {
-  Status status = status_.load(std::memory_order_acquire);
-  if (status != Status::committed || !device_.timeline().reached(serial_)) return status;
-  return !device_.timeline().failure(serial_) ? Status::completed : Status::error;
-}
-
-std::optional<double> CommandEncoder::gpu_time() const {
-  if (status() != Status::completed) return std::nullopt;
-  if (!command_buffer_) return 0.0;
-  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
-  command_buffer_->waitUntilCompleted();
-  return command_buffer_->GPUEndTime() - command_buffer_->GPUStartTime();
-}
-
-void CommandEncoder::check_encoding(const char* operation) const {
-  Status status = status_.load(std::memory_order_acquire);
-  if (status == Status::encoding) return;
-  throw Error(text(operation, ": the encoder is ",
-                   name_of(status == Status::committed ? this->status() : status),
-                   ", needs one that is still encoding; Device.commands() makes one"));
-}
-
-void CommandEncoder::begin() {
-  AutoreleaseScope scope;
-  held_.reserve(16);
-  command_buffer_ = device_.begin_command_buffer();
-  if (!label_.empty()) command_buffer_->setLabel(ns_string(label_).get());
-  encoder_ = command_buffer_->computeCommandEncoder(concurrent_ ? MTL::DispatchTypeConcurrent
-                                                                : MTL::DispatchTypeSerial);
-  if (!encoder_) {
-    command_buffer_.reset();
-    device_.end_command_buffer();
-    throw DeviceError("Device.commands: Metal gave no compute encoder");
-  }
-  encoder_->retain();
-}
-
-void CommandEncoder::hold(Storage* storage) {
-  if (storage->last_encoder.load(std::memory_order_relaxed) == id_) return;
-  held_.emplace_back(storage);
-  storage->last_encoder.store(id_, std::memory_order_relaxed);
-}
-
-void CommandEncoder::hold(const Kernel& kernel) {
-  if (kernel.last_encoder.load(std::memory_order_relaxed) == id_) return;
-  kernels_.push_back(kernel.shared_from_this());
-  kernel.last_encoder.store(id_, std::memory_order_relaxed);
-}
-
-void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
-  if (pipeline_ == &pipeline) return;
-  encoder_->setComputePipelineState(pipeline.state.get());
-  pipeline_ = &pipeline;
-}
-
-void CommandEncoder::set_buffer(uint8_t index, const Buffer& buffer) {
-  MTL::Buffer* metal = buffer.storage()->buffer.get();
-  const uint64_t length = buffer.nbytes();
-  // An empty view may start where its allocation ends.
-  const uint64_t offset = length ? buffer.offset() : 0;
-  Bound& bound = bound_[index];
-  if (device_.checked()) {
-    if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
-      // How far the view goes, which Metal has no other word for.
-      metal->addDebugMarker(MTLSTR("view"), NS::Range(offset, length));
-      encoder_->setBuffer(metal, offset, index);
-    }
-  } else if (bound.buffer != metal) {
-    encoder_->setBuffer(metal, offset, index);
-  } else if (bound.offset != offset) {
-    encoder_->setBufferOffset(offset, index);
-  }
-  bound = {metal, offset, length};
-}
-
-void CommandEncoder::set_bytes(uint8_t index, const void* bytes, uint64_t length) {
-  encoder_->setBytes(bytes, length, index);
-  bound_[index] = {};
-}
-
-void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
-  if (memory_[index] == length) return;
-  encoder_->setThreadgroupMemoryLength(length, index);
-  memory_[index] = length;
-}
-
-void CommandEncoder::dispatch(const Pipeline& pipeline, std::initializer_list<Argument> arguments,
-                              Extent threadgroups, Extent threads) {
-  Turn turn(*this);
-  check_encoding(pipeline.name.c_str());
-  if (!encoder_) begin();
-  // First, because it may run out of memory.
-  for (const Argument& argument : arguments) {
-    if (argument.kind == Argument::Kind::buffer) hold(static_cast<const Buffer*>(argument.object)->storage());
-  }
-  set_pipeline(pipeline);
-  for (const Argument& argument : arguments) {
-    switch (argument.kind) {
-      case Argument::Kind::buffer:
-        set_buffer(argument.index, *static_cast<const Buffer*>(argument.object));
-        break;
-      case Argument::Kind::bytes:
-        set_bytes(argument.index, argument.object, argument.length);
-        break;
-      case Argument::Kind::threadgroup_memory:
-        set_memory(argument.index, argument.length);
-        break;
-    }
-  }
-  encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
-                                 MTL::Size(threads.x, threads.y, threads.z));
-  ++dispatches_;
-}
-
-void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
-                              const Extent& threadgroup) {
-  Turn turn(*this);
-  if (status_.load(std::memory_order_relaxed) != Status::encoding) {
-    check_encoding(("dispatch of " + kernel.name()).c_str());
-  }
-  if (&kernel.device() != &device_) {
+void Encoder::check_dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                             const Extent& threadgroup, const Declared& declared) const {
+  if (&kernel.device() != &device_) [[unlikely]] {
     throw ValidationError(text("dispatch of ", kernel.name(), ": the kernel is of device ",
                                kernel.device().name(), ", needs one of the encoder's device ",
                                device_.name()));
   }
+  for (const auto& list : {declared.reads, declared.writes}) {
+    if (!list) continue;
+    for (const Buffer* buffer : *list) {
+      if (&buffer->device() == &device_) continue;
+      throw ValidationError(text("dispatch of ", kernel.name(), ": a buffer of reads or writes is on device ",
+                                 buffer->device().name(), ", needs to be on the encoder's device ",
+                                 device_.name()));
+    }
+  }
   kernel.check(values, grid, threadgroup);
-  const auto& [x, y, z] = grid.size;
-  if (x == 0 || y == 0 || z == 0) {
-    ++dispatches_;
-    return;
-  }
-  if (!encoder_) begin();
+}
+
+std::span<const MemoryUse> uses_of(const Kernel& kernel, std::span<const Value> values,
+                                   const Declared& declared, std::vector<MemoryUse>& uses) {
+  uses.clear();
   const std::vector<KernelArgument>& arguments = kernel.arguments();
-  // First, because it may run out of memory.
-  hold(kernel);
-  for (const Value& value : values) {
-    if (value.kind == Value::Kind::buffer || value.kind == Value::Kind::reinterpreted) {
-      hold(static_cast<const Buffer*>(value.object)->storage());
-    }
-  }
-  set_pipeline(kernel.pipeline());
   for (size_t i = 0; i < arguments.size(); ++i) {
-    if (!arguments[i].active) continue;
     const Value& value = values[i];
-    const auto index = static_cast<uint8_t>(arguments[i].index);
-    switch (value.kind) {
-      case Value::Kind::buffer:
-      case Value::Kind::reinterpreted:
-        set_buffer(index, *static_cast<const Buffer*>(value.object));
-        break;
-      case Value::Kind::bytes:
-        set_bytes(index, value.object, value.length);
-        break;
-      case Value::Kind::memory:
-        set_memory(index, padded_memory(value.length));
-        break;
-      case Value::Kind::none:
-        break;
+    const bool is_buffer = value.kind == Value::Kind::buffer || value.kind == Value::Kind::reinterpreted;
+    if (!arguments[i].active || !is_buffer) continue;
+    const Access access = arguments[i].access;
+    const auto& buffer = *static_cast<const Buffer*>(value.object);
+    // Memory that is declared to be written only elsewhere is read here at most.
+    const bool writes = access != Access::read && !declared.writes;
+    if (writes || (!declared.reads && access != Access::write)) {
+      uses.push_back(use_of(buffer, writes ? Access::read_write : Access::read));
     }
   }
-  const MTL::Size size(x, y, z), threads(threadgroup.x, threadgroup.y, threadgroup.z);
-  if (grid.unit == Grid::Unit::threads) {
-    encoder_->dispatchThreads(size, threads);
-  } else {
-    encoder_->dispatchThreadgroups(size, threads);
+  if (declared.reads) {
+    for (const Buffer* buffer : *declared.reads) uses.push_back(use_of(*buffer, Access::read));
   }
-  ++dispatches_;
-}
-
-void CommandEncoder::barrier() {
-  Turn turn(*this);
-  check_encoding("CommandEncoder.barrier");
-  if (encoder_) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
-  ++barriers_;
-}
-
-void CommandEncoder::close(Status status) {
-  if (encoder_) {
-    encoder_->release();
-    encoder_ = nullptr;
-    if (status == Status::discarded) command_buffer_.reset();
-    device_.end_command_buffer();
+  if (declared.writes) {
+    for (const Buffer* buffer : *declared.writes) uses.push_back(use_of(*buffer, Access::write));
   }
-  held_.clear();
-  kernels_.clear();
-  status_.store(status, std::memory_order_release);
-}
-
-void CommandEncoder::commit() {
-  Turn turn(*this);
-  check_encoding("CommandEncoder.commit");
-  if (encoder_) {
-    AutoreleaseScope scope;
-    encoder_->endEncoding();
-    serial_ = device_.commit(command_buffer_, held_, std::move(kernels_));
-  }
-  // The serial in the storages protects them now.
-  close(Status::committed);
-}
-
-void CommandEncoder::discard() {
-  Turn turn(*this);
-  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
-  if (encoder_) encoder_->endEncoding();
-  close(Status::discarded);
-}
-
-void CommandEncoder::wait(std::optional<double> timeout) {
-  Status status = status_.load(std::memory_order_acquire);
-  if (status != Status::committed) {
-    throw Error(
-        text("CommandEncoder.wait: the encoder is ", name_of(status), ", needs one that is committed"));
-  }
-  Deadline deadline;
-  if (timeout) {
-    if (!(*timeout >= 0)) {
-      throw ValidationError(text("CommandEncoder.wait: timeout is ", *timeout, " seconds, needs 0 or more"));
-    }
-    // Longer than a year is for ever, and would overflow the clock.
-    if (*timeout < 3e7) {
-      deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                                        std::chrono::duration<double>(*timeout));
-    }
-  }
-  uint64_t serial = serial_.load(std::memory_order_acquire);
-  if (!device_.wait(serial, deadline)) {
-    throw DeviceError(text("CommandEncoder.wait: not completed within ", *timeout, " seconds"));
-  }
-  std::shared_ptr<const Failure> failure = device_.timeline().failure(serial);
-  if (failure && failure->raises) {
-    failure->raise(text("CommandEncoder.wait: ", label_.empty() ? "the command buffer" : label_,
-                        " ended in an error: "));
-  }
+  return uses;
 }
 
 uint32_t cooperative_threads(const Pipeline& pipeline, uint64_t work, uint64_t per_thread) {

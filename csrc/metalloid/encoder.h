@@ -1,20 +1,24 @@
-// Recording dispatches into one command buffer.
+// What operations and kernels are encoded into: a command buffer, or a graph.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
 #include <span>
-#include <string>
+#include <string_view>
 #include <vector>
 
 #include "metalloid/buffer.h"
 #include "metalloid/device.h"
+#include "metalloid/hazards.h"
 #include "metalloid/kernel.h"
 
 namespace metalloid {
+
+// A kind of dispatch, declared at namespace scope by the operation; told apart by address.
+struct Operation {
+  const char* name;
+};
 
 // One argument of a dispatch, for [[buffer(index)]] or [[threadgroup(index)]]. Refers to what it is made
 // from, which must live until dispatch() returns.
@@ -44,93 +48,57 @@ struct Argument {
   }
 };
 
-// Belongs to one thread at a time; two that use it at once get an Error. wait() and the getters may be
-// called from any thread.
-class CommandEncoder {
- public:
-  enum class Status : uint8_t { encoding, committed, completed, error, discarded };
+// What the caller says of a dispatch of a kernel of its own: what it reads and writes, where that is known
+// better than the kernel's arguments tell, and what it is called.
+struct Declared {
+  std::optional<std::span<const Buffer* const>> reads;
+  std::optional<std::span<const Buffer* const>> writes;
+  std::string_view label = {};
+};
 
-  // In a concurrent encoder dispatches may overlap, but for those that a barrier() separates.
-  explicit CommandEncoder(Device& device, std::string label = {}, bool concurrent = false);
-  // Work that was not committed is discarded.
-  ~CommandEncoder();
-  CommandEncoder(const CommandEncoder&) = delete;
-  CommandEncoder& operator=(const CommandEncoder&) = delete;
+class Encoder {
+ public:
+  virtual ~Encoder() = default;
+  Encoder(const Encoder&) = delete;
+  Encoder& operator=(const Encoder&) = delete;
 
   Device& device() const { return device_; }
-  const std::string& label() const { return label_; }
-  bool concurrent() const { return concurrent_; }
-  uint64_t dispatch_count() const { return dispatches_; }
-  uint64_t barrier_count() const { return barriers_; }
-  Status status() const;
-  // Seconds on the device; nothing before completion.
-  std::optional<double> gpu_time() const;
 
   // Throws Error unless something may still be encoded.
-  void check_encoding(const char* operation) const;
+  virtual void check_encoding(const char* operation) const = 0;
+  virtual bool encoding() const = 0;
 
   // Runs `pipeline` over `threadgroups` of `threads` each. The arguments must be all that the kernel has,
   // and valid: operations check before they come here.
-  void dispatch(const Pipeline& pipeline, std::initializer_list<Argument> arguments, Extent threadgroups,
-                Extent threads);
+  virtual void dispatch(const Operation& operation, const Pipeline& pipeline,
+                        std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) = 0;
   // Runs `kernel` over `grid` in threadgroups of `threadgroup` threads. `values` are for the kernel's
   // arguments by position. Throws ValidationError before anything is encoded.
-  void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
-                const Extent& threadgroup);
+  virtual void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                        const Extent& threadgroup, const Declared& declared = {}) = 0;
   // What comes after sees the memory that what came before wrote.
-  void barrier();
+  virtual void barrier() = 0;
+  // Names what is encoded until the matching pop_group(), for debuggers, traces and errors.
+  virtual void push_group(std::string_view name) = 0;
+  virtual void pop_group() = 0;
 
-  void commit();
-  // Throws DeviceError if the work failed or if `timeout` seconds pass first, KernelFault for what checks
-  // found.
-  void wait(std::optional<double> timeout = std::nullopt);
-  void commit_and_wait() {
-    commit();
-    wait();
-  }
-  // Forgets everything encoded. Does nothing if there is nothing to forget.
-  void discard();
+ protected:
+  explicit Encoder(Device& device) : device_(device) {}
 
- private:
-  class Turn;
-
-  struct Bound {
-    const MTL::Buffer* buffer = nullptr;
-    uint64_t offset = 0;
-    uint64_t length = 0;
-  };
-  static constexpr size_t kBuffers = 31;
-
-  void begin();
-  void hold(Storage* storage);
-  void hold(const Kernel& kernel);
-  void set_pipeline(const Pipeline& pipeline);
-  void set_buffer(uint8_t index, const Buffer& buffer);
-  void set_bytes(uint8_t index, const void* bytes, uint64_t length);
-  void set_memory(uint8_t index, uint64_t length);
-  void close(Status status);
+  // What must hold of a dispatch of somebody's own kernel. Throws ValidationError.
+  void check_dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                      const Extent& threadgroup, const Declared& declared) const;
 
   Device& device_;
-  const std::string label_;
-  const bool concurrent_;
-  const uint64_t id_;
-  std::atomic<bool> busy_{false};
-  std::atomic<Status> status_{Status::encoding};
-  uint64_t dispatches_ = 0;
-  uint64_t barriers_ = 0;
-  std::atomic<uint64_t> serial_{0};
-
-  // Made by the first dispatch; an encoder without work costs the device nothing.
-  NS::SharedPtr<MTL::CommandBuffer> command_buffer_;
-  MTL::ComputeCommandEncoder* encoder_ = nullptr;
-  const Pipeline* pipeline_ = nullptr;
-  std::array<Bound, kBuffers> bound_{};
-  std::array<uint64_t, kBuffers> memory_{};
-  std::vector<StorageRef> held_;
-  std::vector<KernelRef> kernels_;
 };
 
-std::string_view name_of(CommandEncoder::Status status);
+inline MemoryUse use_of(const Buffer& buffer, Access access) {
+  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::read};
+}
+// What a dispatch of somebody's own kernel touches, in `uses`: what is declared, else what its arguments
+// tell.
+std::span<const MemoryUse> uses_of(const Kernel& kernel, std::span<const Value> values,
+                                   const Declared& declared, std::vector<MemoryUse>& uses);
 
 // Threads for a threadgroup that shares `work` items, about `per_thread` for each thread: whole SIMD-groups,
 // or a single thread where the device has no SIMD-groups to speak of.

@@ -19,8 +19,8 @@ class Check {
     bool in_place = false;  // the output may be exactly this one
   };
 
-  Check(const char* operation, const CommandEncoder& encoder) : operation_(operation), encoder_(encoder) {
-    encoder.check_encoding(operation);
+  Check(const Operation& operation, const Encoder& encoder) : operation_(operation.name), encoder_(encoder) {
+    encoder.check_encoding(operation_);
   }
 
   template <class... Got>
@@ -117,12 +117,12 @@ class Check {
 
  private:
   const char* operation_;
-  const CommandEncoder& encoder_;
+  const Encoder& encoder_;
 };
 
 // `out`, or a new buffer. To be called when nothing can fail any more but this.
-Buffer output_or_new(const CommandEncoder& encoder, const Buffer* out, const Shape& shape, DType type,
-                     const char* operation);
+Buffer output_or_new(const Encoder& encoder, const Buffer* out, const Shape& shape, DType type,
+                     const Operation& operation);
 
 inline constexpr std::initializer_list<DType> kFloats = {DType::float32, DType::float16, DType::bfloat16};
 inline constexpr const char* kFloatsText = "float32, float16 or bfloat16";

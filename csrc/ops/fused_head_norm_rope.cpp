@@ -116,9 +116,9 @@ const BuiltinKernel& kernel_for(const Buffer& x, const HeadNormRope& options) {
 
 }  // namespace
 
-Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const HeadNormRope& options,
+Buffer fused_head_norm_rope(Encoder& encoder, const Buffer& x, const HeadNormRope& options,
                             const Buffer* out) {
-  Check check("fused_head_norm_rope", encoder);
+  Check check(kFusedHeadNormRope, encoder);
   Call call = check_call(check, x, options);
   check.output(out, x.shape(), "as x", x.dtype(), "x",
                {{"x", &x, true},
@@ -142,8 +142,8 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
   Extent grid{call.tokens};
   Extent threads{uint64_t{simdgroups} * pipeline.execution_width};
   if (options.cos) {
-    Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "fused_head_norm_rope");
-    encoder.dispatch(pipeline,
+    Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kFusedHeadNormRope);
+    encoder.dispatch(kFusedHeadNormRope, pipeline,
                      {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
                       Argument::read(3, weight), Argument::read(4, *options.cos),
                       Argument::read(5, *options.sin), scratch, token_factors},
@@ -153,8 +153,8 @@ Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const Head
   Buffer frequencies =
       inverse_frequencies(encoder.device(), options.theta, call.params.head_dim, call.params.half_rope_dim);
   const Buffer& factors = options.freq_factors ? *options.freq_factors : frequencies;
-  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "fused_head_norm_rope");
-  encoder.dispatch(pipeline,
+  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kFusedHeadNormRope);
+  encoder.dispatch(kFusedHeadNormRope, pipeline,
                    {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
                     Argument::read(3, weight), Argument::read(4, *options.positions),
                     Argument::read(5, frequencies), Argument::read(6, factors), scratch, token_factors},

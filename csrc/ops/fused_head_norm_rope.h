@@ -7,6 +7,8 @@
 
 namespace metalloid::ops {
 
+inline constexpr Operation kFusedHeadNormRope{"fused_head_norm_rope"};
+
 // Either cos and sin, or positions; null where not given.
 struct HeadNormRope {
   const Buffer* cos = nullptr;
@@ -20,7 +22,7 @@ struct HeadNormRope {
 };
 
 // x is [tokens, heads, head_dim] or [heads, head_dim]; out may be x.
-Buffer fused_head_norm_rope(CommandEncoder& encoder, const Buffer& x, const HeadNormRope& options,
+Buffer fused_head_norm_rope(Encoder& encoder, const Buffer& x, const HeadNormRope& options,
                             const Buffer* out);
 
 }  // namespace metalloid::ops

@@ -27,10 +27,10 @@ void check_input(const Check& check, const char* name, const Buffer& buffer, DTy
 
 }  // namespace
 
-Buffer gated_delta_net_chunk_o(CommandEncoder& encoder, const Buffer& q, const Buffer& k, const Buffer& v,
+Buffer gated_delta_net_chunk_o(Encoder& encoder, const Buffer& q, const Buffer& k, const Buffer& v,
                                const Buffer& state, const Buffer& g, std::optional<double> scale,
                                const Buffer* out) {
-  Check check("gated_delta_net_chunk_o", encoder);
+  Check check(kGatedDeltaNetChunkO, encoder);
   check_input(check, "q", q, DType::bfloat16, "bfloat16", 4, "[B, T, Hg, K]");
   check_input(check, "k", k, DType::bfloat16, "bfloat16", 4, "[B, T, Hg, K]");
   check_input(check, "v", v, DType::bfloat16, "bfloat16", 4, "[B, T, H, V]");
@@ -63,9 +63,9 @@ Buffer gated_delta_net_chunk_o(CommandEncoder& encoder, const Buffer& q, const B
   uint32_t simdgroups =
       cooperative_simdgroups(pipeline, kMaxSimdgroups, kMaxSimdgroups, kTileBytes, kScoreBytes);
   check.threadgroup_memory("q", simdgroups, pipeline, q.shape());
-  Buffer o = output_or_new(encoder, out, v.shape(), DType::bfloat16, "gated_delta_net_chunk_o");
+  Buffer o = output_or_new(encoder, out, v.shape(), DType::bfloat16, kGatedDeltaNetChunkO);
   encoder.dispatch(
-      pipeline,
+      kGatedDeltaNetChunkO, pipeline,
       {Argument::params(0, params), Argument::read(1, q), Argument::read(2, k), Argument::read(3, v),
        Argument::read(4, state), Argument::read(5, g), Argument::write(6, o),
        Argument::memory(0, kScoreBytes), Argument::memory(1, simdgroups * kTileBytes)},

@@ -14,8 +14,8 @@ constexpr uint64_t kElementsPerThread = 4;
 
 }  // namespace
 
-Buffer im2col_2d(CommandEncoder& encoder, const Buffer& pixels, int64_t patch, const Buffer* out) {
-  Check check("im2col_2d", encoder);
+Buffer im2col_2d(Encoder& encoder, const Buffer& pixels, int64_t patch, const Buffer* out) {
+  Check check(kIm2col2d, encoder);
   check.device("pixels", pixels);
   check.type("pixels", pixels, kFloats, kFloatsText);
   check.rank("pixels", pixels, 3, "[channels, height, width]");
@@ -43,10 +43,10 @@ Buffer im2col_2d(CommandEncoder& encoder, const Buffer& pixels, int64_t patch, c
   Im2col2dParams params{static_cast<uint32_t>(channels), static_cast<uint32_t>(height),
                         static_cast<uint32_t>(width), static_cast<uint32_t>(p),
                         static_cast<uint32_t>(per_group)};
-  Buffer y = output_or_new(encoder, out, shape, pixels.dtype(), "im2col_2d");
-  encoder.dispatch(pipeline, {Argument::params(0, params), Argument::read(1, pixels), Argument::write(2, y)},
-                   {patches_x / per_group, height / p},
-                   {cooperative_threads(pipeline, columns, kElementsPerThread)});
+  Buffer y = output_or_new(encoder, out, shape, pixels.dtype(), kIm2col2d);
+  encoder.dispatch(
+      kIm2col2d, pipeline, {Argument::params(0, params), Argument::read(1, pixels), Argument::write(2, y)},
+      {patches_x / per_group, height / p}, {cooperative_threads(pipeline, columns, kElementsPerThread)});
   return y;
 }
 

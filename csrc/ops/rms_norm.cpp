@@ -48,9 +48,8 @@ Extent threads(const Pipeline& pipeline, const Rows& rows) {
 
 }  // namespace
 
-Buffer rms_norm(CommandEncoder& encoder, const Buffer& x, const Buffer* weight, double eps,
-                const Buffer* out) {
-  Check check("rms_norm", encoder);
+Buffer rms_norm(Encoder& encoder, const Buffer& x, const Buffer* weight, double eps, const Buffer* out) {
+  Check check(kRmsNorm, encoder);
   Rows rows = check_rows(check, x, eps);
   if (weight) {
     check_weight(check, x, *weight);
@@ -60,24 +59,24 @@ Buffer rms_norm(CommandEncoder& encoder, const Buffer& x, const Buffer* weight, 
 
   const Pipeline& pipeline =
       encoder.device().pipeline(weight ? kWeighted(x.dtype(), weight->dtype()) : kPlain(x.dtype()));
-  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "rms_norm");
+  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kRmsNorm);
   rows.params.vectorized = vectorized(rows, {&x, &y, weight});
   if (weight) {
-    encoder.dispatch(pipeline,
+    encoder.dispatch(kRmsNorm, pipeline,
                      {Argument::params(0, rows.params), Argument::read(1, x), Argument::write(2, y),
                       Argument::read(3, *weight)},
                      {rows.rows}, threads(pipeline, rows));
   } else {
-    encoder.dispatch(pipeline,
+    encoder.dispatch(kRmsNorm, pipeline,
                      {Argument::params(0, rows.params), Argument::read(1, x), Argument::write(2, y)},
                      {rows.rows}, threads(pipeline, rows));
   }
   return y;
 }
 
-Buffer rms_norm_mul(CommandEncoder& encoder, const Buffer& x, const Buffer& weight, const Buffer& scale,
-                    double eps, const Buffer* out) {
-  Check check("rms_norm_mul", encoder);
+Buffer rms_norm_mul(Encoder& encoder, const Buffer& x, const Buffer& weight, const Buffer& scale, double eps,
+                    const Buffer* out) {
+  Check check(kRmsNormMul, encoder);
   Rows rows = check_rows(check, x, eps);
   check_weight(check, x, weight);
   check.elements("weight", weight, rows.params.dim, "the last axis of x");
@@ -88,9 +87,9 @@ Buffer rms_norm_mul(CommandEncoder& encoder, const Buffer& x, const Buffer& weig
                {{"x", &x, true}, {"scale", &scale, true}, {"weight", &weight}});
 
   const Pipeline& pipeline = encoder.device().pipeline(kScaled(x.dtype(), weight.dtype()));
-  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "rms_norm_mul");
+  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kRmsNormMul);
   rows.params.vectorized = vectorized(rows, {&x, &y, &weight, &scale});
-  encoder.dispatch(pipeline,
+  encoder.dispatch(kRmsNormMul, pipeline,
                    {Argument::params(0, rows.params), Argument::read(1, x), Argument::write(2, y),
                     Argument::read(3, weight), Argument::read(4, scale)},
                    {rows.rows}, threads(pipeline, rows));

@@ -12,9 +12,9 @@ const KernelsByType kKernels("vision_2d_rope");
 
 }  // namespace
 
-Buffer vision_2d_rope(CommandEncoder& encoder, const Buffer& x, const Buffer& pos_x, const Buffer& pos_y,
+Buffer vision_2d_rope(Encoder& encoder, const Buffer& x, const Buffer& pos_x, const Buffer& pos_y,
                       double theta, const Buffer* out) {
-  Check check("vision_2d_rope", encoder);
+  Check check(kVision2dRope, encoder);
   check.device("x", x);
   check.type("x", x, kFloats, kFloatsText);
   check.rank("x", x, 3, "[seq, heads, head_dim]");
@@ -45,8 +45,8 @@ Buffer vision_2d_rope(CommandEncoder& encoder, const Buffer& x, const Buffer& po
   params.pos_x_signed = pos_x.dtype() == DType::int32;
   params.pos_y_signed = pos_y.dtype() == DType::int32;
   Buffer frequencies = inverse_frequencies(encoder.device(), theta, head_dim / 2, head_dim / 4);
-  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), "vision_2d_rope");
-  encoder.dispatch(pipeline,
+  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kVision2dRope);
+  encoder.dispatch(kVision2dRope, pipeline,
                    {Argument::params(0, params), Argument::read(1, x), Argument::write(2, y),
                     Argument::read(3, pos_x), Argument::read(4, pos_y), Argument::read(5, frequencies),
                     Argument::memory(0, simdgroups * head_dim * sizeof(float)),

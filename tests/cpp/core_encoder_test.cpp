@@ -6,7 +6,7 @@
 #include <thread>
 #include <vector>
 
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 #include "ops/rms_norm.h"
 
 using namespace metalloid;
@@ -35,7 +35,7 @@ bool all_near(const Buffer& buffer, float value) {
 TEST_CASE("commit runs what was encoded, in order") {
   Buffer x = filled({8, 64}, 3);
   Buffer twice = filled({64}, 2);
-  CommandEncoder encoder(device(), "a label");
+  CommandEncoder encoder(device(), {"a label"});
   Buffer y = ops::rms_norm(encoder, x, nullptr, 1e-6, nullptr);
   Buffer z = ops::rms_norm(encoder, y, &twice, 1e-6, nullptr);
   CHECK(encoder.dispatch_count() == 2);
@@ -116,8 +116,8 @@ TEST_CASE("memory freed while the device uses it is not handed out") {
 TEST_CASE("work that fails is reported by every wait, and by reading what it used") {
   Buffer x = filled({1, 64}, 1);
   const Pipeline& pipeline = device().library().pipeline("rms_norm_f32");
-  CommandEncoder broken(device(), "broken");
-  broken.dispatch(pipeline, {Argument::write(2, x)}, {1}, {1});  // two arguments are missing
+  CommandEncoder broken(device(), {"broken"});
+  broken.dispatch(ops::kRmsNorm, pipeline, {Argument::write(2, x)}, {1}, {1});  // two arguments are missing
   broken.commit();
   CHECK_THROWS_AS(broken.wait(), DeviceError);
   CHECK_THROWS_AS(broken.wait(), DeviceError);

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 #include "params/rms_norm.h"
 
 using namespace metalloid;

@@ -1,0 +1,313 @@
+#include "metalloid/command_encoder.h"
+
+#include <chrono>
+
+namespace metalloid {
+
+namespace {
+
+std::atomic<uint64_t> encoder_ids{0};
+
+}  // namespace
+
+// Taken for the length of a call. Not a lock: an encoder shared by two threads is a mistake, and waiting
+// would hide it.
+class CommandEncoder::Turn {
+ public:
+  explicit Turn(CommandEncoder& encoder) : busy_(encoder.busy_) {
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      throw Error("CommandEncoder: used by two threads at once, needs one encoder for each thread");
+    }
+  }
+  ~Turn() { busy_.store(false, std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
+std::string_view name_of(CommandEncoder::Status status) {
+  constexpr std::string_view names[] = {"encoding", "committed", "completed", "error", "discarded"};
+  return names[static_cast<size_t>(status)];
+}
+
+CommandEncoder::CommandEncoder(Device& device, CommandOptions options)
+    : Encoder(device),
+      options_(std::move(options)),
+      tracks_(options_.concurrent && options_.hazards),
+      id_(encoder_ids.fetch_add(1, std::memory_order_relaxed) + 1) {}
+
+CommandEncoder::~CommandEncoder() {
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
+  if (encoder_) end_encoder();
+  close(Status::discarded);
+}
+
+CommandEncoder::Status CommandEncoder::status() const {
+  Status status = status_.load(std::memory_order_acquire);
+  if (status != Status::committed || !device_.timeline().reached(serial_)) return status;
+  return !device_.timeline().failure(serial_) ? Status::completed : Status::error;
+}
+
+std::optional<double> CommandEncoder::gpu_time() const {
+  if (status() != Status::completed) return std::nullopt;
+  if (!command_buffer_) return 0.0;
+  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
+  command_buffer_->waitUntilCompleted();
+  return command_buffer_->GPUEndTime() - command_buffer_->GPUStartTime();
+}
+
+void CommandEncoder::refuse_encoding(const char* operation) const {
+  Status status = status_.load(std::memory_order_acquire);
+  throw Error(text(operation, ": the encoder is ",
+                   name_of(status == Status::committed ? this->status() : status),
+                   ", needs one that is still encoding; Device.commands() makes one"));
+}
+
+void CommandEncoder::open() {
+  AutoreleaseScope scope;
+  held_.reserve(16);
+  command_buffer_ = device_.begin_command_buffer();
+  if (!label().empty()) command_buffer_->setLabel(ns_string(label()).get());
+  encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent
+                                                                 : MTL::DispatchTypeSerial);
+  if (!encoder_) {
+    command_buffer_.reset();
+    device_.end_command_buffer();
+    throw DeviceError("Device.commands: Metal gave no compute encoder");
+  }
+  encoder_->retain();
+  if (!label().empty()) encoder_->setLabel(ns_string(label()).get());
+  for (const std::string& name : groups_) encoder_->pushDebugGroup(ns_string(name).get());
+}
+
+void CommandEncoder::hold(Storage* storage) {
+  if (storage->last_encoder.load(std::memory_order_relaxed) == id_) return;
+  held_.emplace_back(storage);
+  storage->last_encoder.store(id_, std::memory_order_relaxed);
+}
+
+void CommandEncoder::hold(const Kernel& kernel) {
+  if (kernel.last_encoder.load(std::memory_order_relaxed) == id_) return;
+  kernels_.push_back(kernel.shared_from_this());
+  kernel.last_encoder.store(id_, std::memory_order_relaxed);
+}
+
+void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
+  if (pipeline_ == &pipeline) return;
+  encoder_->setComputePipelineState(pipeline.state.get());
+  pipeline_ = &pipeline;
+}
+
+void CommandEncoder::set_buffer(uint8_t index, const Buffer& buffer) {
+  MTL::Buffer* metal = buffer.storage()->buffer.get();
+  const uint64_t length = buffer.nbytes();
+  // An empty view may start where its allocation ends.
+  const uint64_t offset = length ? buffer.offset() : 0;
+  Bound& bound = bound_[index];
+  if (device_.checked()) {
+    if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
+      // How far the view goes, which Metal has no other word for.
+      metal->addDebugMarker(MTLSTR("view"), NS::Range(offset, length));
+      encoder_->setBuffer(metal, offset, index);
+    }
+  } else if (bound.buffer != metal) {
+    encoder_->setBuffer(metal, offset, index);
+  } else if (bound.offset != offset) {
+    encoder_->setBufferOffset(offset, index);
+  }
+  bound = {metal, offset, length};
+}
+
+void CommandEncoder::set_bytes(uint8_t index, const void* bytes, uint64_t length) {
+  encoder_->setBytes(bytes, length, index);
+  bound_[index] = {};
+}
+
+void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
+  if (memory_[index] == length) return;
+  encoder_->setThreadgroupMemoryLength(length, index);
+  memory_[index] = length;
+}
+
+void CommandEncoder::order(std::span<const MemoryUse> uses) {
+  if (!tracker_.note(uses)) return;
+  encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
+  ++barriers_;
+}
+
+void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeline,
+                              std::initializer_list<Argument> arguments, Extent threadgroups,
+                              Extent threads) {
+  Turn turn(*this);
+  check_encoding(operation.name);
+  begin();
+  // First, because it may run out of memory.
+  MemoryUse uses[kBuffers];
+  size_t count = 0;
+  for (const Argument& argument : arguments) {
+    if (argument.kind != Argument::Kind::buffer) continue;
+    const auto& buffer = *static_cast<const Buffer*>(argument.object);
+    hold(buffer.storage());
+    uses[count++] = use_of(buffer, argument.access);
+  }
+  if (tracks_) order({uses, count});
+  set_pipeline(pipeline);
+  for (const Argument& argument : arguments) {
+    switch (argument.kind) {
+      case Argument::Kind::buffer:
+        set_buffer(argument.index, *static_cast<const Buffer*>(argument.object));
+        break;
+      case Argument::Kind::bytes:
+        set_bytes(argument.index, argument.object, argument.length);
+        break;
+      case Argument::Kind::threadgroup_memory:
+        set_memory(argument.index, argument.length);
+        break;
+    }
+  }
+  encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
+                                 MTL::Size(threads.x, threads.y, threads.z));
+  ++dispatches_;
+}
+
+void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                              const Extent& threadgroup, const Declared& declared) {
+  Turn turn(*this);
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) {
+    refuse_encoding(("dispatch of " + kernel.name()).c_str());
+  }
+  check_dispatch(kernel, values, grid, threadgroup, declared);
+  const auto& [x, y, z] = grid.size;
+  if (x == 0 || y == 0 || z == 0) {
+    ++dispatches_;
+    return;
+  }
+  begin();
+  const std::vector<KernelArgument>& arguments = kernel.arguments();
+  // First, because it may run out of memory.
+  hold(kernel);
+  for (const Value& value : values) {
+    if (value.kind == Value::Kind::buffer || value.kind == Value::Kind::reinterpreted) {
+      hold(static_cast<const Buffer*>(value.object)->storage());
+    }
+  }
+  if (tracks_) order(uses_of(kernel, values, declared, uses_));
+  set_pipeline(kernel.pipeline());
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (!arguments[i].active) continue;
+    const Value& value = values[i];
+    const auto index = static_cast<uint8_t>(arguments[i].index);
+    switch (value.kind) {
+      case Value::Kind::buffer:
+      case Value::Kind::reinterpreted:
+        set_buffer(index, *static_cast<const Buffer*>(value.object));
+        break;
+      case Value::Kind::bytes:
+        set_bytes(index, value.object, value.length);
+        break;
+      case Value::Kind::memory:
+        set_memory(index, padded_memory(value.length));
+        break;
+      case Value::Kind::none:
+        break;
+    }
+  }
+  const MTL::Size size(x, y, z), threads(threadgroup.x, threadgroup.y, threadgroup.z);
+  if (grid.unit == Grid::Unit::threads) {
+    encoder_->dispatchThreads(size, threads);
+  } else {
+    encoder_->dispatchThreadgroups(size, threads);
+  }
+  ++dispatches_;
+}
+
+void CommandEncoder::barrier() {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.barrier");
+  if (encoder_) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
+  tracker_.barrier();
+  ++barriers_;
+}
+
+void CommandEncoder::push_group(std::string_view name) {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.push_group");
+  groups_.emplace_back(name);
+  if (encoder_) encoder_->pushDebugGroup(ns_string(groups_.back()).get());
+}
+
+void CommandEncoder::pop_group() {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.pop_group");
+  if (groups_.empty()) throw Error("CommandEncoder.pop_group: no group is open, needs push_group() first");
+  groups_.pop_back();
+  if (encoder_) encoder_->popDebugGroup();
+}
+
+void CommandEncoder::end_encoder() {
+  for (size_t i = 0; i < groups_.size(); ++i) encoder_->popDebugGroup();
+  encoder_->endEncoding();
+}
+
+void CommandEncoder::close(Status status) {
+  if (encoder_) {
+    encoder_->release();
+    encoder_ = nullptr;
+    if (status == Status::discarded) command_buffer_.reset();
+    device_.end_command_buffer();
+  }
+  held_.clear();
+  kernels_.clear();
+  status_.store(status, std::memory_order_release);
+}
+
+void CommandEncoder::commit() {
+  Turn turn(*this);
+  check_encoding("CommandEncoder.commit");
+  if (encoder_) {
+    AutoreleaseScope scope;
+    end_encoder();
+    serial_ = device_.commit(command_buffer_, held_, std::move(kernels_));
+  }
+  // The serial in the storages protects them now.
+  close(Status::committed);
+}
+
+void CommandEncoder::discard() {
+  Turn turn(*this);
+  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
+  if (encoder_) end_encoder();
+  close(Status::discarded);
+}
+
+void CommandEncoder::wait(std::optional<double> timeout) {
+  Status status = status_.load(std::memory_order_acquire);
+  if (status != Status::committed) {
+    throw Error(
+        text("CommandEncoder.wait: the encoder is ", name_of(status), ", needs one that is committed"));
+  }
+  Deadline deadline;
+  if (timeout) {
+    if (!(*timeout >= 0)) {
+      throw ValidationError(text("CommandEncoder.wait: timeout is ", *timeout, " seconds, needs 0 or more"));
+    }
+    // Longer than a year is for ever, and would overflow the clock.
+    if (*timeout < 3e7) {
+      deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                                        std::chrono::duration<double>(*timeout));
+    }
+  }
+  uint64_t serial = serial_.load(std::memory_order_acquire);
+  if (!device_.wait(serial, deadline)) {
+    throw DeviceError(text("CommandEncoder.wait: not completed within ", *timeout, " seconds"));
+  }
+  std::shared_ptr<const Failure> failure = device_.timeline().failure(serial);
+  if (failure && failure->raises) {
+    failure->raise(text("CommandEncoder.wait: ", label().empty() ? "the command buffer" : label(),
+                        " ended in an error: "));
+  }
+}
+
+}  // namespace metalloid

@@ -1,0 +1,124 @@
+// Recording dispatches into one command buffer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "metalloid/encoder.h"
+#include "metalloid/hazards.h"
+
+namespace metalloid {
+
+struct CommandOptions {
+  std::string label = {};
+  // Dispatches may overlap, but for those that a barrier separates; else each runs after the one before.
+  bool concurrent = true;
+  // Barriers go in by themselves where a dispatch touches what an earlier one wrote, or writes what it
+  // touched; else only barrier() orders the dispatches of a concurrent encoder.
+  bool hazards = true;
+};
+
+// Belongs to one thread at a time; two that use it at once get an Error. wait() and the getters may be
+// called from any thread.
+class CommandEncoder final : public Encoder {
+ public:
+  enum class Status : uint8_t { encoding, committed, completed, error, discarded };
+
+  explicit CommandEncoder(Device& device, CommandOptions options = {});
+  // Work that was not committed is discarded.
+  ~CommandEncoder() override;
+
+  const std::string& label() const { return options_.label; }
+  bool concurrent() const { return options_.concurrent; }
+  bool hazards() const { return options_.hazards; }
+  uint64_t dispatch_count() const { return dispatches_; }
+  uint64_t barrier_count() const { return barriers_; }
+  // Arguments that touched what an earlier dispatch was not yet done with, and so got a barrier.
+  uint64_t conflict_count() const { return tracker_.conflict_count(); }
+  Status status() const;
+  // Seconds on the device; nothing before completion.
+  std::optional<double> gpu_time() const;
+
+  void check_encoding(const char* operation) const override {
+    if (status_.load(std::memory_order_acquire) != Status::encoding) [[unlikely]]
+      refuse_encoding(operation);
+  }
+  bool encoding() const override { return status_.load(std::memory_order_acquire) == Status::encoding; }
+  void dispatch(const Operation& operation, const Pipeline& pipeline,
+                std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
+  void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
+                const Extent& threadgroup, const Declared& declared = {}) override;
+  void barrier() override;
+  void push_group(std::string_view name) override;
+  void pop_group() override;
+
+  void commit();
+  // Throws DeviceError if the work failed or if `timeout` seconds pass first, KernelFault for what checks
+  // found.
+  void wait(std::optional<double> timeout = std::nullopt);
+  void commit_and_wait() {
+    commit();
+    wait();
+  }
+  // Forgets everything encoded. Does nothing if there is nothing to forget.
+  void discard();
+
+ private:
+  class Turn;
+
+  struct Bound {
+    const MTL::Buffer* buffer = nullptr;
+    uint64_t offset = 0;
+    uint64_t length = 0;
+  };
+  static constexpr size_t kBuffers = 31;
+
+  [[noreturn]] void refuse_encoding(const char* operation) const;
+  // Opens the command buffer and an encoder of it, where that has not been done.
+  void begin() {
+    if (!encoder_) [[unlikely]]
+      open();
+  }
+  void open();
+  void hold(Storage* storage);
+  void hold(const Kernel& kernel);
+  // Puts a barrier before a dispatch that needs one.
+  void order(std::span<const MemoryUse> uses);
+  void set_pipeline(const Pipeline& pipeline);
+  void set_buffer(uint8_t index, const Buffer& buffer);
+  void set_bytes(uint8_t index, const void* bytes, uint64_t length);
+  void set_memory(uint8_t index, uint64_t length);
+  void end_encoder();
+  void close(Status status);
+
+  const CommandOptions options_;
+  const bool tracks_;
+  const uint64_t id_;
+  std::atomic<bool> busy_{false};
+  std::atomic<Status> status_{Status::encoding};
+  uint64_t dispatches_ = 0;
+  uint64_t barriers_ = 0;
+  std::atomic<uint64_t> serial_{0};
+
+  // Made by the first dispatch; an encoder without work costs the device nothing.
+  NS::SharedPtr<MTL::CommandBuffer> command_buffer_;
+  MTL::ComputeCommandEncoder* encoder_ = nullptr;
+  const Pipeline* pipeline_ = nullptr;
+  std::array<Bound, kBuffers> bound_{};
+  std::array<uint64_t, kBuffers> memory_{};
+  std::vector<StorageRef> held_;
+  std::vector<KernelRef> kernels_;
+  HazardTracker tracker_;
+  std::vector<MemoryUse> uses_;  // of one dispatch
+  std::vector<std::string> groups_;
+};
+
+std::string_view name_of(CommandEncoder::Status status);
+
+}  // namespace metalloid

@@ -1,0 +1,103 @@
+// Which dispatches must not overlap: what was read and written since the last barrier.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace metalloid {
+
+struct Storage;
+
+// Bytes of an allocation that a dispatch touches.
+struct MemoryUse {
+  Storage* storage;
+  uint64_t begin;
+  uint64_t end;
+  bool writes;  // perhaps beside reading
+
+  bool empty() const { return begin >= end; }
+};
+
+// A union of half-open ranges.
+class RangeSet {
+ public:
+  void clear() {
+    begin_ = end_ = 0;
+    if (more_) more_->clear();
+  }
+  bool overlaps(uint64_t begin, uint64_t end) const {
+    if (begin >= end_ || end <= begin_) return false;
+    return !scattered() || overlaps_scattered(begin, end);
+  }
+  void add(uint64_t begin, uint64_t end) {
+    if (begin_ == end_) {
+      begin_ = begin;
+      end_ = end;
+    } else if (!scattered() && begin <= end_ && end >= begin_) {
+      begin_ = begin < begin_ ? begin : begin_;
+      end_ = end > end_ ? end : end_;
+    } else {
+      add_scattered(begin, end);
+    }
+  }
+  // Takes away what lies inside.
+  void remove(uint64_t begin, uint64_t end);
+  bool empty() const { return begin_ == end_; }
+
+ private:
+  bool scattered() const { return more_ && !more_->empty(); }
+  bool overlaps_scattered(uint64_t begin, uint64_t end) const;
+  void add_scattered(uint64_t begin, uint64_t end);
+
+  // The hull; of several ranges that do not touch, those are in more_, by where they begin.
+  uint64_t begin_ = 0, end_ = 0;
+  std::unique_ptr<std::map<uint64_t, uint64_t>> more_;
+};
+
+// A barrier orders everything before it and everything after it, so only what came since the last one counts.
+// The cost of a dispatch depends on its own ranges, not on how many dispatches there were.
+class HazardTracker {
+ public:
+  // Whether a dispatch that touches `uses` needs a barrier before it: then everything earlier is forgotten.
+  // In any case it is noted.
+  bool note(std::span<const MemoryUse> uses) {
+    if (const uint64_t found = conflicts(uses)) {
+      conflicts_ += found;
+      barrier();
+      add(uses);
+      return true;
+    }
+    add(uses);
+    return false;
+  }
+  // Forgets everything, as if nothing had been dispatched.
+  void barrier() { ++epoch_, used_ = 0; }
+  // Ranges that were found to overlap an earlier one.
+  uint64_t conflict_count() const { return conflicts_; }
+
+ private:
+  struct Entry {
+    Storage* storage = nullptr;
+    uint64_t epoch = 0;
+    RangeSet reads, writes;
+  };
+
+  uint64_t conflicts(std::span<const MemoryUse> uses);
+  void add(std::span<const MemoryUse> uses);
+  // Of this epoch; null where there is none.
+  Entry* find(const Storage* storage);
+  Entry& find_or_make(Storage* storage);
+  size_t place(const Storage* storage) const;
+  void grow();
+
+  // Open addressing. What an earlier epoch left counts as free, so that a barrier costs one addition.
+  std::vector<Entry> entries_;
+  uint64_t epoch_ = 1;
+  size_t used_ = 0;
+  uint64_t conflicts_ = 0;
+};
+
+}  // namespace metalloid

@@ -188,8 +188,8 @@ bool Device::wait(uint64_t serial, const Deadline& deadline) {
 }
 
 uint64_t Device::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                        std::vector<KernelRef> kernels) {
-  uint64_t serial = timeline_.commit(buffer, used, std::move(kernels));
+                        Kept kept) {
+  uint64_t serial = timeline_.commit(buffer, used, std::move(kept));
   // Handlers run latest first. Metal may have some of its own, which take locks that our commits need: by now
   // they are registered, so ours come before them.
   static std::once_flag once;

@@ -52,6 +52,8 @@ class Device {
   // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
   Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty",
                Contents contents = Contents::undefined);
+  // A place for `bytes` of memory that there is none of yet: a name, for who puts memory in its place later.
+  StorageRef placeholder(uint64_t bytes) { return pool_.placeholder(bytes); }
   Buffer zeros(const Shape& shape, DType dtype);
   Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
               void* owner);
@@ -76,13 +78,15 @@ class Device {
   // Throws KernelFault for faults of earlier work that nobody has waited for.
   void synchronize();
   bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
+  // Lets go of what the device has finished with.
+  void retire() { timeline_.reached(timeline_.last_committed()); }
   Timeline& timeline() { return timeline_; }
   const Timeline& timeline() const { return timeline_; }
   MTL::Device* metal() const { return metal_.get(); }
 
   // See Timeline::commit().
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  std::vector<KernelRef> kernels);
+                  Kept kept);
 
   // A command buffer that retains nothing. Metal blocks when too many are open, so that is an Error here;
   // each needs one end_command_buffer() when it is committed or dropped.

@@ -48,8 +48,8 @@ struct Argument {
   }
 };
 
-// What the caller says of a dispatch of a kernel of its own: what it reads and writes, where that is known
-// better than the kernel's arguments tell, and what it is called.
+// What the caller says of a dispatch of a kernel of its own: what it reads, what it writes all bytes of, where
+// that is known better than the kernel's arguments tell, and what it is called.
 struct Declared {
   std::optional<std::span<const Buffer* const>> reads;
   std::optional<std::span<const Buffer* const>> writes;
@@ -93,7 +93,8 @@ class Encoder {
 };
 
 inline MemoryUse use_of(const Buffer& buffer, Access access) {
-  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::read};
+  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::write,
+          access != Access::read};
 }
 // What a dispatch of somebody's own kernel touches, in `uses`: what is declared, else what its arguments
 // tell.

@@ -114,6 +114,17 @@ StorageRef StoragePool::adopt(void* address, uint64_t bytes, bool readonly, void
   return StorageRef(storage);
 }
 
+StorageRef StoragePool::placeholder(uint64_t bytes) {
+  // Where no memory is on any machine, so that nothing else seems to overlap it.
+  static std::atomic<uint64_t> next{uint64_t{1} << 62};
+  auto* storage = new Storage;
+  storage->device = device_;
+  storage->pool = this;
+  storage->contents = reinterpret_cast<std::byte*>(next.fetch_add((bytes / page_ + 1) * page_));
+  storage->capacity = bytes;
+  return StorageRef(storage);
+}
+
 void StoragePool::recycle(Storage* storage) {
   Garbage garbage;
   {
@@ -150,6 +161,10 @@ void StoragePool::empty_cache() {
 }
 
 void StoragePool::put_back(Storage* storage, Garbage& garbage) {
+  if (!storage->buffer) {
+    garbage.push_back(storage);
+    return;
+  }
   if (storage->release_owner || storage->capacity > limit_) {
     if (!storage->release_owner) used_.fetch_sub(storage->capacity, std::memory_order_relaxed);
     garbage.push_back(storage);

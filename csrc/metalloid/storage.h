@@ -77,6 +77,9 @@ class StoragePool {
   // is called once, on any thread, when neither a buffer nor the device needs it any more.
   StorageRef adopt(void* address, uint64_t bytes, bool readonly, void (*release_owner)(void*), void* owner);
 
+  // Without any memory; its address is not that of anything else.
+  StorageRef placeholder(uint64_t bytes);
+
   void recycle(Storage* storage);
   // Takes back what the device has finished with.
   void collect();

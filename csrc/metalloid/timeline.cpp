@@ -37,7 +37,7 @@ Timeline::Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* 
 }
 
 uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                          std::vector<KernelRef> kernels) {
+                          Kept kept) {
   AutoreleaseScope scope;
   if (in_flight_count() >= kRetireAt) retire();  // for those who commit and never wait
   // Serials must be handed out in the order of the commits.
@@ -45,7 +45,7 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
   uint64_t serial = last_.load(std::memory_order_relaxed) + 1;
   {
     std::lock_guard lock(mutex_);
-    in_flight_.push_back({serial, buffer, std::move(kernels)});
+    in_flight_.push_back({serial, buffer, std::move(kept)});
   }
   last_.store(serial, std::memory_order_release);
   for (const StorageRef& storage : used) storage->last_use.store(serial, std::memory_order_release);

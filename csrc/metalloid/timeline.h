@@ -21,6 +21,8 @@ namespace metalloid {
 class Kernel;
 class StorageRef;
 using KernelRef = std::shared_ptr<const Kernel>;
+// What has to live until a command buffer is complete.
+using Kept = std::vector<std::shared_ptr<const void>>;
 
 // Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
 using WaitHook = void (*)();
@@ -46,9 +48,9 @@ class Timeline {
   Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* checked);
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
-  // noted in the storages that the command buffer uses; its kernels are kept until it is complete.
+  // noted in the storages that the command buffer uses; what is kept is kept until it is complete.
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  std::vector<KernelRef> kernels);
+                  Kept kept);
 
   // Whether `serial` was already seen to be complete; costs one load.
   bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }
@@ -73,7 +75,7 @@ class Timeline {
   struct InFlight {
     uint64_t serial;
     NS::SharedPtr<MTL::CommandBuffer> buffer;
-    std::vector<KernelRef> kernels;
+    Kept kept;
   };
   size_t in_flight_count() const;
   void retire();

@@ -1,0 +1,22 @@
+// Two arrays of one shape and type, element by element.
+#pragma once
+
+#include "metalloid/encoder.h"
+
+namespace metalloid::ops {
+
+// For all of these `out` may be null, and either input.
+
+// y = a + b
+Buffer add(CommandEncoder& encoder, const Buffer& a, const Buffer& b, const Buffer* out);
+
+// y = a * b
+Buffer mul(CommandEncoder& encoder, const Buffer& a, const Buffer& b, const Buffer* out);
+
+// y = gate * sigmoid(gate) * up
+Buffer silu_mul(CommandEncoder& encoder, const Buffer& gate, const Buffer& up, const Buffer* out);
+
+// y = gelu(gate) * up, with the approximation by tanh
+Buffer gelu_mul(CommandEncoder& encoder, const Buffer& gate, const Buffer& up, const Buffer* out);
+
+}  // namespace metalloid::ops

@@ -266,7 +266,8 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
       continue;
     }
     if (!std::exchange(told, true)) {
-      encoder_->useResources(resources.data(), resources.size(), MTL::ResourceUsageRead | MTL::ResourceUsageWrite);
+      encoder_->useResources(resources.data(), resources.size(),
+                             MTL::ResourceUsageRead | MTL::ResourceUsageWrite);
     }
     // A barrier inside a command buffer of Metal's does not reach into the one before.
     if (place > first) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);

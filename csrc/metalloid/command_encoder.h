@@ -57,8 +57,8 @@ class CommandEncoder final : public Encoder {
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
                 const Extent& threadgroup, const Declared& declared = {}) override;
   void barrier() override;
-  // Encodes the steps of a program from `first` up to `last`. They run after everything before them and before
-  // everything after them, as if each touched all memory.
+  // Encodes the steps of a program from `first` up to `last`. They run after everything before them and
+  // before everything after them, as if each touched all memory.
   void replay(const std::shared_ptr<const Program>& program, uint32_t first, uint32_t last);
   void push_group(std::string_view name) override;
   void pop_group() override;

@@ -48,8 +48,8 @@ struct Argument {
   }
 };
 
-// What the caller says of a dispatch of a kernel of its own: what it reads, what it writes all bytes of, where
-// that is known better than the kernel's arguments tell, and what it is called.
+// What the caller says of a dispatch of a kernel of its own: what it reads, what it writes all bytes of,
+// where that is known better than the kernel's arguments tell, and what it is called.
 struct Declared {
   std::optional<std::span<const Buffer* const>> reads;
   std::optional<std::span<const Buffer* const>> writes;

@@ -39,8 +39,8 @@ void replace(std::vector<Node>& nodes, const std::unordered_map<const Storage*, 
       if (!argument.buffer) continue;
       auto found = by.find(argument.buffer->storage());
       if (found == by.end()) continue;
-      argument.buffer =
-          Buffer(found->second, argument.buffer->offset(), argument.buffer->shape(), argument.buffer->dtype());
+      argument.buffer = Buffer(found->second, argument.buffer->offset(), argument.buffer->shape(),
+                               argument.buffer->dtype());
     }
     for (MemoryUse& use : node.uses) {
       if (auto found = by.find(use.storage); found != by.end()) use.storage = found->second.get();
@@ -274,10 +274,11 @@ void Graph::name(std::string_view name, const Buffer& buffer) {
   for (const auto& [other, named] : names_) {
     if (other == name) throw ValidationError(text("Graph.name: \"", name, "\" is a name already"));
     const uint64_t begin = std::max(named.buffer.offset(), buffer.offset());
-    const uint64_t end = std::min(named.buffer.offset() + named.buffer.nbytes(), buffer.offset() + buffer.nbytes());
+    const uint64_t end =
+        std::min(named.buffer.offset() + named.buffer.nbytes(), buffer.offset() + buffer.nbytes());
     if (named.buffer.storage() == buffer.storage() && begin < end) {
-      throw ValidationError(text("Graph.name: \"", name, "\" shares memory with \"", other,
-                                 "\", needs memory of its own"));
+      throw ValidationError(
+          text("Graph.name: \"", name, "\" shares memory with \"", other, "\", needs memory of its own"));
     }
   }
   names_.emplace(name, Named{buffer, {}, {}});
@@ -312,7 +313,8 @@ bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
   return true;
 }
 
-void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from, const Buffer& to) {
+void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from,
+                 const Buffer& to) {
   for (const Site& site : sites) {
     Node& node = nodes[site.node];
     std::optional<Buffer>& view = node.arguments[site.argument].buffer;
@@ -341,8 +343,8 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   if (found == names_.end()) {
     std::string known;
     for (const auto& [each, named] : names_) known += (known.empty() ? "" : ", ") + each;
-    throw ValidationError(text("Graph.rebind: the graph has no buffer named \"", name, "\", needs one of: ",
-                               known.empty() ? "none" : known));
+    throw ValidationError(text("Graph.rebind: the graph has no buffer named \"", name,
+                               "\", needs one of: ", known.empty() ? "none" : known));
   }
   prepare();
   Named& named = found->second;
@@ -406,7 +408,8 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     uses_[to.storage()].push_back({to.storage(), to.offset() + (use.begin - from.offset()),
                                    to.offset() + (use.end - from.offset()), use.reads, use.writes});
   }
-  if (to.storage() != from.storage()) program.replace_storage(to.storage(), unused ? from.storage() : nullptr);
+  if (to.storage() != from.storage())
+    program.replace_storage(to.storage(), unused ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -475,8 +478,8 @@ void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   }
   prepare();
   if (first > last || last > running().size()) {
-    throw std::out_of_range(text("Graph.encode: nodes ", first, " to ", last, ", needs some of 0 to ",
-                                 running().size()));
+    throw std::out_of_range(
+        text("Graph.encode: nodes ", first, " to ", last, ", needs some of 0 to ", running().size()));
   }
   encoder.replay(program_, first, last);
 }
@@ -524,7 +527,8 @@ std::unique_ptr<Graph> Graph::clone() {
   if (!internal_freed_) {
     std::unordered_map<const Storage*, StorageRef> own;
     for (const Storage* storage : internal_) {
-      own.emplace(storage, StorageRef(device_.empty({storage->capacity}, DType::uint8, "Graph.clone").storage()));
+      own.emplace(storage,
+                  StorageRef(device_.empty({storage->capacity}, DType::uint8, "Graph.clone").storage()));
     }
     made->internal_.clear();
     for (const auto& [storage, copy] : own) made->internal_.insert(copy.get());

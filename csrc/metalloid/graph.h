@@ -51,7 +51,8 @@ class Graph final : public Encoder {
   std::vector<std::pair<std::string, Buffer>> names() const;
   // From now on the nodes use `buffer` in the place of the one that has the name.
   void rebind(std::string_view name, const Buffer& buffer);
-  // Changes inline bytes of a node of somebody's own kernel, found by its label or its place in the recording.
+  // Changes inline bytes of a node of somebody's own kernel, found by its label or its place in the
+  // recording.
   const Node& find(std::string_view label) const;
   const Node& find(int64_t place) const;
   // `bytes` go `offset` bytes into the inline value for [[buffer(index)]].

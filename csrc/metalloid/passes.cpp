@@ -23,7 +23,8 @@ template <class Visit>
 void for_each_storage(const Node& node, const Visit& visit) {
   for (const MemoryUse& use : node.uses) visit(use.storage, use.end);
   for (const NodeArgument& argument : node.arguments) {
-    if (argument.buffer) visit(argument.buffer->storage(), argument.buffer->offset() + argument.buffer->nbytes());
+    if (argument.buffer)
+      visit(argument.buffer->storage(), argument.buffer->offset() + argument.buffer->nbytes());
   }
 }
 
@@ -119,8 +120,8 @@ class UseIndex {
     }
   }
 
-  // The node that writes exactly these bytes, where `reader` is the only one that reads any of them, after it;
-  // -1 where there is none.
+  // The node that writes exactly these bytes, where `reader` is the only one that reads any of them, after
+  // it; -1 where there is none.
   int64_t only_writer(const MemoryUse& read, uint32_t reader) const {
     const std::vector<Entry>& entries = entries_.at(read.storage);
     if (entries.size() > kMostUses) return -1;
@@ -167,7 +168,8 @@ bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, cons
     if (found < 0 || gone[static_cast<size_t>(found)]) continue;
     const auto producer = static_cast<uint32_t>(found);
     const Node& from = nodes[producer];
-    if (from.operation != fusion.producer || from.fixed() || !index.can_wait(from, producer, consumer)) continue;
+    if (from.operation != fusion.producer || from.fixed() || !index.can_wait(from, producer, consumer))
+      continue;
     NodeRecorder recorder(device);
     try {
       if (!fusion.fuse(from, nodes[consumer], recorder)) continue;
@@ -336,8 +338,8 @@ class LiveBytes {
 // Places the nodes from `first` up to `last`, of which none is fixed, in waves whose nodes are independent.
 class WaveOrder {
  public:
-  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live, uint64_t most_bytes,
-            uint32_t depth)
+  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live,
+            uint64_t most_bytes, uint32_t depth)
       : nodes_(nodes), first_(first), last_(last), live_(live), most_bytes_(most_bytes), depth_(depth) {
     waits_for_.resize(last - first);
     before_.resize(last - first);
@@ -438,8 +440,7 @@ std::vector<bool> barriers(const std::vector<Node>& nodes) {
 void reorder(std::vector<Node>& nodes, const InternalStorages& internal, const PassOptions& options) {
   const std::vector<bool> barrier = barriers(nodes);
   uint64_t most_bytes = options.max_live_bytes;
-  if (most_bytes == 0)
-    most_bytes = std::max(kLeastLiveBytes, 2 * recorded_peak(nodes, internal, barrier));
+  if (most_bytes == 0) most_bytes = std::max(kLeastLiveBytes, 2 * recorded_peak(nodes, internal, barrier));
   LiveBytes live(nodes, internal);
   std::vector<uint32_t> order;
   order.reserve(nodes.size());

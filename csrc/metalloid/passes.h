@@ -46,8 +46,8 @@ struct Fusion {
 uint64_t fuse(Device& device, std::vector<Node>& nodes, const InternalStorages& internal,
               std::span<const Fusion> fusions);
 
-// Puts independent nodes side by side, so that fewer barriers are needed; does nothing where there are none to
-// save.
+// Puts independent nodes side by side, so that fewer barriers are needed; does nothing where there are none
+// to save.
 void reorder(std::vector<Node>& nodes, const InternalStorages& internal, const PassOptions& options);
 
 // Which nodes have to run before which: pairs of places, the earlier first, each once. Left out is what other
@@ -63,8 +63,8 @@ struct MemoryPlan {
   uint64_t peak = 0;      // bytes, shared by lifetime
   std::vector<std::pair<const Storage*, uint64_t>> offsets;
 };
-// Where the graph's own buffers go in one allocation. Two share bytes only if a barrier is between the last use
-// of the one and the first use of the other.
+// Where the graph's own buffers go in one allocation. Two share bytes only if a barrier is between the last
+// use of the one and the first use of the other.
 MemoryPlan plan_memory(const std::vector<Node>& nodes, const InternalStorages& internal);
 
 }  // namespace metalloid

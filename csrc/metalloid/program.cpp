@@ -21,7 +21,8 @@ uint64_t bound_offset(uint64_t offset, uint64_t length) { return length ? offset
 
 template <class T>
 uint32_t size32(const std::vector<T>& list) {
-  if (list.size() > std::numeric_limits<uint32_t>::max()) throw Error("Graph: it has more than 2^32 arguments");
+  if (list.size() > std::numeric_limits<uint32_t>::max())
+    throw Error("Graph: it has more than 2^32 arguments");
   return static_cast<uint32_t>(list.size());
 }
 
@@ -52,7 +53,8 @@ Program::Program(Device& device, const std::vector<Node>& nodes, const Places& p
           break;
         }
         case Argument::Kind::bytes: {
-          constants.resize((constants.size() + kConstantAlignment - 1) / kConstantAlignment * kConstantAlignment);
+          constants.resize((constants.size() + kConstantAlignment - 1) / kConstantAlignment *
+                           kConstantAlignment);
           bindings_.push_back({nullptr, constants.size(), argument.bytes.size(), argument.index});
           constants.insert(constants.end(), argument.bytes.begin(), argument.bytes.end());
           break;

@@ -19,6 +19,7 @@ void bind_dtype(nb::module_& m);
 void bind_buffer(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_encoder(nb::module_& m);
+void bind_graph(nb::module_& m);
 void bind_ops(nb::module_& m);
 
 // A new exception class, as an attribute of the module too.
@@ -49,6 +50,8 @@ DType dtype_from(nb::handle spec, const char* operation);
 
 // What the first argument of `operation` is to be: a CommandEncoder, or a Graph that records.
 Encoder& encoder_from(nb::handle cmd, const char* operation);
+// Looks up what that compares types with. To be called when all classes are bound.
+void init_encoders();
 
 // A size or a sequence of sizes.
 Shape shape_from(nb::handle sizes, const char* operation);

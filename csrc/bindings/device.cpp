@@ -9,6 +9,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/host_array.h"
+#include "metalloid/graph.h"
 
 namespace metalloid::bindings {
 
@@ -139,6 +140,12 @@ void bind_device(nb::module_& m) {
           "wrote,\n"
           "            or writes what it touched; with \"manual\" only barrier() orders the dispatches of a\n"
           "            concurrent encoder")
+      .def(
+          "record",
+          [](Device& self, std::optional<std::string> label) { return new Graph(self, label.value_or("")); },
+          nb::arg("label") = nb::none(), nb::rv_policy::take_ownership,
+          nb::sig("def record(self, label: str | None = None) -> Graph"),
+          "A graph that records what is encoded into it; see Graph. ``label`` shows in traces and debuggers.")
       .def(
           "kernels", [](Device& self) { return self.library().kernels(); },
           "The names of the built-in kernels.")

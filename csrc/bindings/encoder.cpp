@@ -7,6 +7,7 @@
 #include "bindings/bindings.h"
 #include "bindings/dispatch.h"
 #include "metalloid/device.h"
+#include "metalloid/graph.h"
 
 namespace metalloid::bindings {
 
@@ -63,14 +64,22 @@ struct Group {
 };
 
 PyTypeObject* command_encoder_type;
+PyTypeObject* graph_type;
 
 }  // namespace
 
 Encoder& encoder_from(nb::handle cmd, const char* operation) {
   if (Py_TYPE(cmd.ptr()) == command_encoder_type) return *nb::inst_ptr<CommandEncoder>(cmd);
+  if (Py_TYPE(cmd.ptr()) == graph_type) return *nb::inst_ptr<Graph>(cmd);
   throw nb::type_error(text(operation, ": cmd is of type ", nb::inst_name(cmd).c_str(),
-                            ", needs to be a metalloid.CommandEncoder; Device.commands() makes one")
+                            ", needs to be a metalloid.CommandEncoder or Graph; Device.commands() and "
+                            "Device.record() make one")
                            .c_str());
+}
+
+void init_encoders() {
+  command_encoder_type = reinterpret_cast<PyTypeObject*>(nb::type<CommandEncoder>().ptr());
+  graph_type = reinterpret_cast<PyTypeObject*>(nb::type<Graph>().ptr());
 }
 
 void bind_encoder(nb::module_& m) {
@@ -163,7 +172,6 @@ void bind_encoder(nb::module_& m) {
       .def("__exit__", exit, nb::arg("type").none(), nb::arg("value").none(), nb::arg("traceback").none(),
            nb::sig("def __exit__(self, type: object, value: object, traceback: object) -> None"))
       .def("__repr__", repr);
-  command_encoder_type = reinterpret_cast<PyTypeObject*>(nb::type<CommandEncoder>().ptr());
 }
 
 }  // namespace metalloid::bindings

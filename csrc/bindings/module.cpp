@@ -73,9 +73,11 @@ NB_MODULE(_core, m) {
   bind_buffer(m);
   bind_library(m);
   bind_encoder(m);
+  bind_graph(m);
   bind_device(m);
   bind_ops(m);
 
+  init_encoders();
   set_wait_hook(check_signals);
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(at_exit));
 }

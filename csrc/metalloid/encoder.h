@@ -15,9 +15,17 @@
 
 namespace metalloid {
 
+// A float in the params of an operation (its [[buffer(0)]]) that may be changed once it is recorded.
+struct Scalar {
+  const char* name;
+  uint64_t offset;
+  bool positive;
+};
+
 // A kind of dispatch, declared at namespace scope by the operation; told apart by address.
 struct Operation {
   const char* name;
+  std::span<const Scalar> scalars = {};
 };
 
 // One argument of a dispatch, for [[buffer(index)]] or [[threadgroup(index)]]. Refers to what it is made

@@ -1,7 +1,6 @@
 #include "ops/fused_head_norm_rope.h"
 
 #include "ops/kernels.h"
-#include "params/fused_head_norm_rope.h"
 
 namespace metalloid::ops {
 

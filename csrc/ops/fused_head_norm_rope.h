@@ -1,11 +1,15 @@
 // RMS norm of every head, then a rotary embedding, in one pass.
 #pragma once
 
+#include <cstddef>
+
 #include "ops/head_rope.h"
+#include "params/fused_head_norm_rope.h"
 
 namespace metalloid::ops {
 
-inline constexpr Operation kFusedHeadNormRope{"fused_head_norm_rope"};
+inline constexpr Scalar kFusedHeadNormRopeScalars[] = {{"eps", offsetof(FusedHeadNormRopeParams, eps), true}};
+inline constexpr Operation kFusedHeadNormRope{"fused_head_norm_rope", kFusedHeadNormRopeScalars};
 
 struct HeadNormRope {
   RopeOptions rope;

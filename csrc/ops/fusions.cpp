@@ -4,8 +4,6 @@
 #include "ops/fused_head_norm_rope.h"
 #include "ops/rms_norm.h"
 #include "ops/rope_neox.h"
-#include "params/head_rope.h"
-#include "params/rms_norm.h"
 
 namespace metalloid::ops {
 

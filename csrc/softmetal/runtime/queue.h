@@ -20,6 +20,9 @@ class Queue;
 
 using Clock = std::chrono::steady_clock;
 
+// Up to here a thread runs the work itself rather than wake another.
+constexpr uint64_t kInlineNanoseconds = 20'000;
+
 class CommandBuffer final : public Object {
  public:
   CommandBuffer(Queue& owner, std::unique_ptr<Recording> record, bool retains);
@@ -46,7 +49,7 @@ class CommandBuffer final : public Object {
   std::vector<std::string> groups;
   MTL::CommandBufferErrorOption error_options = MTL::CommandBufferErrorOptionNone;
 
-  // What the dispatches would take on one thread.
+  // What the dispatches would take on one thread; no longer counted once that is too much to run inline.
   uint64_t estimated_ns = 0;
   uint64_t dispatches = 0;  // counted for executors that check
 

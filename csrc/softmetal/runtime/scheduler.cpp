@@ -15,8 +15,6 @@ namespace softmetal {
 
 namespace {
 
-// Up to here a thread runs the work itself rather than wake another.
-constexpr uint64_t kInlineNanoseconds = 20'000;
 // How long a thread looks for work before it sleeps: about what waking it would cost.
 constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr auto kUncommittedPatience = std::chrono::seconds(2);
@@ -273,8 +271,8 @@ static void prepare(Dispatch& dispatch, Executor& executor, unsigned threads) {
     std::memcpy(groups, dispatch.indirect->address + dispatch.indirect_offset, sizeof(groups));
     // A grid that no GPU could count is not run either.
     if (!set_threadgroups(dispatch, groups[0], groups[1], groups[2])) set_threadgroups(dispatch, 0, 0, 0);
+    dispatch.units = count_units(dispatch);
   }
-  dispatch.units = count_units(dispatch);
   dispatch.chunk = dispatch.units ? executor.chunk(dispatch, threads) : 1;
 }
 

@@ -15,6 +15,8 @@ class CommandQueueDescriptor;
 class CompileOptions;
 class Event;
 class Fence;
+class IndirectCommandBuffer;
+class IndirectCommandBufferDescriptor;
 class Library;
 class SharedEvent;
 
@@ -90,6 +92,9 @@ class Device : public NS::Referencing<Device> {
 
   Event* newEvent();
   Fence* newFence();
+  // Null on devices that check kernels: these need to be told of every dispatch by itself.
+  IndirectCommandBuffer* newIndirectCommandBuffer(const MTL::IndirectCommandBufferDescriptor* descriptor,
+                                                  NS::UInteger maxCount, MTL::ResourceOptions options);
   SharedEvent* newSharedEvent();
 
   // A compiled library: the directory that holds one shared object per instruction set, or one of them.

@@ -18,6 +18,8 @@
 #include "MTLFence.hpp"
 #include "MTLFunctionConstantValues.hpp"
 #include "MTLFunctionDescriptor.hpp"
+#include "MTLIndirectCommandBuffer.hpp"
+#include "MTLIndirectCommandEncoder.hpp"
 #include "MTLLibrary.hpp"
 #include "MTLResource.hpp"
 #include "MTLTypes.hpp"

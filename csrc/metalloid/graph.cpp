@@ -21,6 +21,11 @@ Buffer moved(const Buffer& view, const Buffer& from, const Buffer& to) {
                 view.dtype());
 }
 
+MemoryUse moved(const MemoryUse& use, const Buffer& from, const Buffer& to) {
+  const uint64_t begin = to.offset() + (use.begin - from.offset());
+  return {to.storage(), begin, begin + (use.end - use.begin), use.reads, use.writes};
+}
+
 // Calls visit(storage reference) for all memory that the nodes keep.
 template <class Visit>
 void for_each_reference(const std::vector<Node>& nodes, const Visit& visit) {
@@ -53,22 +58,11 @@ void replace(std::vector<Node>& nodes, const std::unordered_map<const Storage*, 
 
 }  // namespace
 
-// Taken for the length of a call; see CommandEncoder.
-class Graph::Turn {
- public:
-  explicit Turn(Graph& graph) : busy_(graph.busy_) {
-    if (busy_.exchange(true, std::memory_order_acquire)) {
-      throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
-    }
+Graph::Turn::Turn(Graph& graph) : busy_(graph.busy_) {
+  if (busy_.exchange(true, std::memory_order_acquire)) {
+    throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
   }
-  ~Turn() { busy_.store(false, std::memory_order_release); }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  std::atomic<bool>& busy_;
-};
-
+}
 // Recording -----------------------------------------------------------------------------------------
 
 void Graph::check_encoding(const char* operation) const {
@@ -85,13 +79,13 @@ void Graph::check_finished(const char* operation) const {
 
 void Graph::record(Node&& node) {
   if (recorded_.size() == UINT32_MAX) throw Error("Graph: it has 2^32 dispatches, needs fewer");
-  node.barrier = std::exchange(barrier_, false);
-  node.group = group_;
   node.origins = {static_cast<uint32_t>(recorded_.size())};
   if (!node.label.empty() && !labels_.emplace(node.label, node.origins.front()).second) {
     throw ValidationError(text("dispatch of ", node.pipeline->name, ": label \"", node.label,
                                "\" names another node of the graph, needs one of its own"));
   }
+  node.barrier = std::exchange(barrier_, false);
+  node.group = group_;
   recorded_.push_back(std::move(node));
 }
 
@@ -144,6 +138,7 @@ void Graph::discard() {
   recorded_.clear();
   optimized_.clear();
   names_.clear();
+  labels_.clear();
   program_.reset();
 }
 
@@ -152,6 +147,7 @@ void Graph::discard() {
 void Graph::optimize(const PassOptions& options) {
   Turn turn(*this);
   check_finished("Graph.optimize");
+  find_internal();
   options_ = options;
   passes_done_ = false;
   program_.reset();
@@ -164,6 +160,10 @@ void Graph::find_internal() {
   if (std::exchange(internal_known_, true)) return;
   std::unordered_map<const Storage*, uint32_t> references;
   for_each_reference(recorded_, [&](const Storage* storage) { ++references[storage]; });
+  // What runs or has run refers to it as well, once.
+  if (program_) {
+    for (const StorageRef& storage : program_->storages()) ++references[storage.get()];
+  }
   for (const auto& [storage, count] : references) {
     const bool ours = storage->references.load(std::memory_order_acquire) == count;
     if (ours && storage->buffer && !storage->release_owner) internal_.insert(storage);
@@ -254,10 +254,12 @@ void Graph::find_sites() {
   find_in(recorded_, &Named::recorded);
   find_in(running(), &Named::running);
   uses_.clear();
+  references_.clear();
+  for_each_reference(running(), [&](const Storage* storage) { ++references_[storage]; });
   running_of_.assign(recorded_.size(), kGone);
   for (uint32_t i = 0; i < running().size(); ++i) {
     for (const MemoryUse& use : running()[i].uses) {
-      if (!use.empty()) uses_[use.storage].push_back(use);
+      if (!use.empty()) uses_[use.storage].push_back({use, i});
     }
     for (uint32_t origin : running()[i].origins) running_of_[origin] = i;
   }
@@ -291,6 +293,15 @@ std::vector<std::pair<std::string, Buffer>> Graph::names() const {
   return all;
 }
 
+// Whether the use of a node that runs is one of the named buffer's. A node that is not given the buffer stays
+// with its memory, whatever it has been declared to touch.
+bool Graph::goes_along(const Named& named, const MemoryUse& use, uint32_t node) {
+  if (!inside(use.storage, use.begin, use.end, named.buffer)) return false;
+  auto site = std::lower_bound(named.running.begin(), named.running.end(), node,
+                               [](const Site& each, uint32_t wanted) { return each.node < wanted; });
+  return site != named.running.end() && site->node == node;
+}
+
 // Whether no node has to wait for another after the change that did not before.
 bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
   auto found = uses_.find(to.storage());
@@ -299,12 +310,11 @@ bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
   for (const Site& site : named.running) {
     for (const MemoryUse& use : running()[site.node].uses) {
       if (!inside(use.storage, use.begin, use.end, from)) continue;
-      const uint64_t begin = to.offset() + (use.begin - from.offset());
-      const uint64_t end = begin + (use.end - use.begin);
-      for (const MemoryUse& other : found->second) {
+      const MemoryUse then = moved(use, from, to);
+      for (const auto& [other, node] : found->second) {
         if (!use.writes && !other.writes) continue;
-        if (inside(other.storage, other.begin, other.end, from)) continue;  // goes with it
-        const bool now = other.begin < end && begin < other.end;
+        if (goes_along(named, other, node)) continue;
+        const bool now = other.begin < then.end && then.begin < other.end;
         const bool before = other.storage == use.storage && other.begin < use.end && use.begin < other.end;
         if (now && !before) return false;
       }
@@ -315,16 +325,20 @@ bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
 
 void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from,
                  const Buffer& to) {
+  uint32_t last = kGone;
   for (const Site& site : sites) {
     Node& node = nodes[site.node];
     std::optional<Buffer>& view = node.arguments[site.argument].buffer;
     view = moved(*view, from, to);
+    // Once for each node: what has been moved may lie inside `from` again.
+    if (std::exchange(last, site.node) == site.node) continue;
     for (MemoryUse& use : node.uses) {
-      if (!inside(use.storage, use.begin, use.end, from)) continue;
-      use = {to.storage(), to.offset() + (use.begin - from.offset()), to.offset() + (use.end - from.offset()),
-             use.reads, use.writes};
-      if (!node.declared.empty()) node.declared.emplace_back(to.storage());
+      if (inside(use.storage, use.begin, use.end, from)) use = moved(use, from, to);
     }
+    if (node.declared.empty()) continue;
+    std::vector<StorageRef> declared;
+    for (const MemoryUse& use : node.uses) declared.emplace_back(use.storage);
+    node.declared = std::move(declared);
   }
 }
 
@@ -380,11 +394,20 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   if (to.storage() == from.storage() && to.offset() == from.offset()) return;
 
   const bool quick = keeps_its_order(named, to);
+  std::vector<Use> gone;
+  if (quick) {
+    std::erase_if(uses_[from.storage()], [&](const Use& each) {
+      const bool goes = goes_along(named, each.use, each.node);
+      if (goes) gone.push_back(each);
+      return goes;
+    });
+  }
   move(recorded_, named.recorded, from, to);
   if (options_) move(optimized_, named.running, from, to);
   named.buffer = to;
   if (!quick) {
     // Other nodes depend on each other now, so everything is decided anew.
+    overlaps_unknown_ = true;
     passes_done_ = false;
     program_.reset();
     return;
@@ -395,21 +418,12 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     const Buffer& view = *node.arguments[site.argument].buffer;
     program.set_buffer(site.node, place_in_step(node, site.argument), view.storage(), view.offset());
   }
-  // The uses that went along.
-  std::vector<MemoryUse> gone;
-  std::vector<MemoryUse>& left = uses_[from.storage()];
-  std::erase_if(left, [&](const MemoryUse& use) {
-    const bool goes = inside(use.storage, use.begin, use.end, from);
-    if (goes) gone.push_back(use);
-    return goes;
-  });
-  const bool unused = left.empty();
-  for (const MemoryUse& use : gone) {
-    uses_[to.storage()].push_back({to.storage(), to.offset() + (use.begin - from.offset()),
-                                   to.offset() + (use.end - from.offset()), use.reads, use.writes});
-  }
-  if (to.storage() != from.storage())
-    program.replace_storage(to.storage(), unused ? from.storage() : nullptr);
+  for (const auto& [use, node] : gone) uses_[to.storage()].push_back({moved(use, from, to), node});
+  if (to.storage() == from.storage()) return;
+  references_[to.storage()] += named.running.size();
+  uint64_t& left = references_[from.storage()];
+  left -= std::min<uint64_t>(left, named.running.size());
+  program.replace_storage(to.storage(), left == 0 ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -467,6 +481,26 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
   changeable().set_bytes(place, place_in_step(node, argument), node.arguments[argument].bytes);
 }
 
+// Operations write what they read in place or not at all. Not before it runs, because buffers that trade
+// places are bound one after the other.
+void Graph::check_overlaps() {
+  if (!overlaps_unknown_) return;
+  for (const Node& node : recorded_) {
+    if (!node.operation) continue;
+    for (const MemoryUse& written : node.uses) {
+      if (!written.writes) continue;
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != written.storage || use.end <= written.begin || written.end <= use.begin) continue;
+        if (use.begin == written.begin && use.end == written.end) continue;
+        throw ValidationError(text("Graph.encode: ", node.name(),
+                                   " has an output that lies partly over one of its inputs since rebind(), "
+                                   "needs one that is an input or shares no memory with any"));
+      }
+    }
+  }
+  overlaps_unknown_ = false;
+}
+
 // Running -------------------------------------------------------------------------------------------
 
 void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
@@ -477,6 +511,7 @@ void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
                                ", needs one of the graph's device ", device_.name()));
   }
   prepare();
+  check_overlaps();
   if (first > last || last > running().size()) {
     throw std::out_of_range(
         text("Graph.encode: nodes ", first, " to ", last, ", needs some of 0 to ", running().size()));
@@ -484,30 +519,35 @@ void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   encoder.replay(program_, first, last);
 }
 
-const std::vector<Node>& Graph::nodes() {
-  Turn turn(*this);
+const std::vector<Node>& Graph::current_nodes() {
   if (state_ == State::recording) return recorded_;
   check_finished("Graph.nodes");
   prepare();
   return running();
 }
 
-const Program& Graph::program() {
+std::shared_ptr<const Program> Graph::program() {
   Turn turn(*this);
   check_finished("Graph");
   prepare();
-  return *program_;
+  return program_;
 }
 
-std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() { return dependencies(nodes()); }
+std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() {
+  return inspect([](const std::vector<Node>& nodes) { return dependencies(nodes); });
+}
 
-const MemoryPlan& Graph::memory() {
-  program();
+MemoryPlan Graph::memory() {
+  Turn turn(*this);
+  check_finished("Graph.memory");
+  prepare();
   return plan_;
 }
 
-const PassCounts& Graph::counts() {
-  program();
+PassCounts Graph::counts() {
+  Turn turn(*this);
+  check_finished("Graph");
+  prepare();
   return counts_;
 }
 

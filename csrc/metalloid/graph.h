@@ -64,16 +64,35 @@ class Graph final : public Encoder {
   std::unique_ptr<Graph> clone();
 
   // As they run.
-  const std::vector<Node>& nodes();
-  const Program& program();
+  size_t size() {
+    return inspect([](const std::vector<Node>& nodes) { return nodes.size(); });
+  }
+  // What `look` makes of the nodes, which it must not keep.
+  template <class Look>
+  auto inspect(const Look& look) {
+    Turn turn(*this);
+    return look(current_nodes());
+  }
+  std::shared_ptr<const Program> program();
   std::vector<std::pair<uint32_t, uint32_t>> edges();
-  const MemoryPlan& memory();
-  const PassCounts& counts();
+  MemoryPlan memory();
+  PassCounts counts();
   size_t recorded_count() const { return recorded_.size(); }
 
  private:
   enum class State : uint8_t { recording, finished, discarded };
-  class Turn;
+
+  // Taken for the length of a call; see CommandEncoder.
+  class Turn {
+   public:
+    explicit Turn(Graph& graph);
+    ~Turn() { busy_.store(false, std::memory_order_release); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    std::atomic<bool>& busy_;
+  };
 
   struct Site {
     uint32_t node;
@@ -85,13 +104,21 @@ class Graph final : public Encoder {
     std::vector<Site> recorded, running;
   };
 
+  struct Use {
+    MemoryUse use;
+    uint32_t node;
+  };
+
   void record(Node&& node);
+  const std::vector<Node>& current_nodes();
   void check_finished(const char* operation) const;
   // Brings the nodes and the program up to date.
   void prepare();
   void find_internal();
   void free_internal();
   void find_sites();
+  void check_overlaps();
+  static bool goes_along(const Named& named, const MemoryUse& use, uint32_t node);
   bool keeps_its_order(const Named& named, const Buffer& to) const;
   void move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from, const Buffer& to);
   Program& changeable();
@@ -111,6 +138,7 @@ class Graph final : public Encoder {
   std::vector<Node> optimized_;
   std::optional<PassOptions> options_;
   bool passes_done_ = false;
+  bool overlaps_unknown_ = false;
   PassCounts counts_;
   MemoryPlan plan_;
   std::unordered_set<const Storage*> internal_;
@@ -122,8 +150,9 @@ class Graph final : public Encoder {
   static constexpr uint32_t kGone = ~uint32_t{0};
   std::vector<uint32_t> running_of_;  // by place in the recording
   // What the nodes that run do with each storage.
-  std::unordered_map<const Storage*, std::vector<MemoryUse>> uses_;
-  std::shared_ptr<Program> program_;  // null: to be made
+  std::unordered_map<const Storage*, std::vector<Use>> uses_;
+  std::unordered_map<const Storage*, uint64_t> references_;  // of those nodes
+  std::shared_ptr<Program> program_;                         // null: to be made
 };
 
 }  // namespace metalloid

@@ -64,14 +64,14 @@ class Graph final : public Encoder {
   std::unique_ptr<Graph> clone();
 
   // As they run.
-  size_t size() {
-    return inspect([](const std::vector<Node>& nodes) { return nodes.size(); });
-  }
   // What `look` makes of the nodes, which it must not keep.
   template <class Look>
   auto inspect(const Look& look) {
     Turn turn(*this);
     return look(current_nodes());
+  }
+  size_t size() {
+    return inspect([](const std::vector<Node>& nodes) { return nodes.size(); });
   }
   std::shared_ptr<const Program> program();
   std::vector<std::pair<uint32_t, uint32_t>> edges();

@@ -104,8 +104,8 @@ void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
   pipeline_ = &pipeline;
 }
 
-void CommandEncoder::set_buffer(uint8_t index, const Storage& storage, uint64_t offset, uint64_t length) {
-  MTL::Buffer* metal = storage.buffer.get();
+void CommandEncoder::set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length) {
+  MTL::Buffer* metal = storage.metal();
   // An empty view may start where its allocation ends.
   if (length == 0) offset = 0;
   Bound& bound = bound_[index];

@@ -52,6 +52,9 @@ class CommandEncoder final : public Encoder {
       refuse_encoding(operation);
   }
   bool encoding() const override { return status_.load(std::memory_order_acquire) == Status::encoding; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.empty(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
@@ -96,7 +99,7 @@ class CommandEncoder final : public Encoder {
   // Puts a barrier before a dispatch that needs one.
   void order(std::span<const MemoryUse> uses);
   void set_pipeline(const Pipeline& pipeline);
-  void set_buffer(uint8_t index, const Storage& storage, uint64_t offset, uint64_t length);
+  void set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length);
   void set_buffer(uint8_t index, const Buffer& buffer) {
     set_buffer(index, *buffer.storage(), buffer.offset(), buffer.nbytes());
   }

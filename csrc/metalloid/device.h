@@ -52,8 +52,11 @@ class Device {
   // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
   Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty",
                Contents contents = Contents::undefined);
-  // A place for `bytes` of memory that there is none of yet: a name, for who puts memory in its place later.
+  // What empty() gives, but the memory comes when somebody asks for it.
+  Buffer placeholder(const Shape& shape, DType dtype, const char* operation);
   StorageRef placeholder(uint64_t bytes) { return pool_.placeholder(bytes); }
+  // For the checks of a checked device: nobody has written the memory.
+  void mark_undefined(Storage& storage) const;
   Buffer zeros(const Shape& shape, DType dtype);
   Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
               void* owner);
@@ -97,6 +100,7 @@ class Device {
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
+  uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
   const Pipeline& find_pipeline(const BuiltinKernel& kernel);
 
   const std::string name_;

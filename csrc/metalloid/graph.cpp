@@ -21,32 +21,27 @@ Buffer moved(const Buffer& view, const Buffer& from, const Buffer& to) {
                 view.dtype());
 }
 
-// Calls visit(storage reference) for all memory that the nodes keep.
-template <class Visit>
-void for_each_reference(const std::vector<Node>& nodes, const Visit& visit) {
-  for (const Node& node : nodes) {
-    for (const NodeArgument& argument : node.arguments) {
-      if (argument.buffer) visit(argument.buffer->storage());
-    }
-    for (const StorageRef& storage : node.declared) visit(storage.get());
-  }
-}
-
-// Puts other storages in the place of some.
-void replace(std::vector<Node>& nodes, const std::unordered_map<const Storage*, StorageRef>& by) {
+// Puts other storages, by their numbers, in the place of some; null: none.
+void replace(std::vector<Node>& nodes, const std::vector<StorageRef>& by) {
   for (Node& node : nodes) {
     for (NodeArgument& argument : node.arguments) {
       if (!argument.buffer) continue;
-      auto found = by.find(argument.buffer->storage());
-      if (found == by.end()) continue;
-      argument.buffer = Buffer(found->second, argument.buffer->offset(), argument.buffer->shape(),
-                               argument.buffer->dtype());
-    }
-    for (MemoryUse& use : node.uses) {
-      if (auto found = by.find(use.storage); found != by.end()) use.storage = found->second.get();
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != argument.buffer->storage() || !by[use.id]) continue;
+        argument.buffer =
+            Buffer(by[use.id], argument.buffer->offset(), argument.buffer->shape(), argument.buffer->dtype());
+        break;
+      }
     }
     for (StorageRef& storage : node.declared) {
-      if (auto found = by.find(storage.get()); found != by.end()) storage = found->second;
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != storage.get() || !by[use.id]) continue;
+        storage = by[use.id];
+        break;
+      }
+    }
+    for (MemoryUse& use : node.uses) {
+      if (by[use.id]) use.storage = by[use.id].get();
     }
   }
 }
@@ -88,11 +83,17 @@ void Graph::record(Node&& node) {
   node.barrier = std::exchange(barrier_, false);
   node.group = group_;
   node.origins = {static_cast<uint32_t>(recorded_.size())};
+  for (MemoryUse& use : node.uses) use.id = id_of(use.storage);
   if (!node.label.empty() && !labels_.emplace(node.label, node.origins.front()).second) {
     throw ValidationError(text("dispatch of ", node.pipeline->name, ": label \"", node.label,
                                "\" names another node of the graph, needs one of its own"));
   }
   recorded_.push_back(std::move(node));
+}
+
+uint32_t Graph::id_of(Storage* storage) {
+  auto [found, added] = ids_.try_emplace(storage, static_cast<uint32_t>(ids_.size()));
+  return found->second;
 }
 
 void Graph::dispatch(const Operation& operation, const Pipeline& pipeline,
@@ -162,67 +163,72 @@ void Graph::optimize(const PassOptions& options) {
 // that the caller made and forgot, or a state that lives from one run to the next, is not the graph's to use.
 void Graph::find_internal() {
   if (std::exchange(internal_known_, true)) return;
-  std::unordered_map<const Storage*, uint32_t> references;
-  for_each_reference(recorded_, [&](const Storage* storage) { ++references[storage]; });
-  for (const auto& [storage, count] : references) {
-    const bool ours = storage->references.load(std::memory_order_acquire) == count;
-    if (ours && storage->buffer && !storage->release_owner) internal_.insert(storage);
+  const size_t count = ids_.size();
+  internal_.assign(count, false);
+  std::vector<uint32_t> references(count);
+  for (const Node& node : recorded_) {
+    for (const NodeArgument& argument : node.arguments) {
+      if (argument.buffer) ++references[ids_.at(argument.buffer->storage())];
+    }
+    for (const StorageRef& storage : node.declared) ++references[ids_.at(storage.get())];
   }
-  std::unordered_map<const Storage*, RangeSet> written;
+  for (const auto& [storage, id] : ids_) {
+    const bool ours = storage->references.load(std::memory_order_acquire) == references[id];
+    internal_[id] = ours && !storage->release_owner;
+  }
+  std::vector<RangeSet> written(count);
   for (const Node& node : recorded_) {
     for (const MemoryUse& use : node.uses) {
-      if (use.empty() || !use.reads || !internal_.contains(use.storage)) continue;
-      if (!written[use.storage].covers(use.begin, use.end)) internal_.erase(use.storage);
+      if (!use.reads || use.empty() || !internal_[use.id]) continue;
+      if (!written[use.id].covers(use.begin, use.end)) internal_[use.id] = false;
     }
     for (const MemoryUse& use : node.uses) {
-      if (!use.empty() && use.overwrites()) written[use.storage].add(use.begin, use.end);
+      if (use.overwrites() && !use.empty()) written[use.id].add(use.begin, use.end);
     }
   }
 }
 
-// From here on the nodes name their memory without having any.
-void Graph::free_internal() {
-  if (std::exchange(internal_freed_, true)) return;
-  std::unordered_map<const Storage*, StorageRef> placeholders;
-  for (const Storage* storage : internal_) {
-    placeholders.emplace(storage, device_.placeholder(storage->capacity));
+// Gives the graph's own buffers other places, of which none has memory yet.
+void Graph::renew_internal(bool all) {
+  std::vector<StorageRef> places(ids_.size());
+  std::unordered_map<const Storage*, uint32_t> ids;
+  for (const auto& [storage, id] : ids_) {
+    if (internal_[id] && (all || storage->backed)) {
+      places[id] = device_.placeholder(storage->capacity);
+      ids.emplace(places[id].get(), id);
+    } else {
+      ids.emplace(storage, id);
+    }
   }
-  internal_.clear();
-  for (const auto& [storage, placeholder] : placeholders) internal_.insert(placeholder.get());
-  replace(recorded_, placeholders);
-  replace(optimized_, placeholders);
+  replace(recorded_, places);
+  replace(optimized_, places);
+  ids_ = std::move(ids);
 }
 
 void Graph::prepare() {
   if (program_) return;
   Places places;
-  std::vector<StorageRef> memory;
+  memory_.reset();
   if (options_) {
     find_internal();
     if (!std::exchange(passes_done_, true)) {
       optimized_ = recorded_;
       counts_ = {};
-      const std::vector<bool> before = barriers(recorded_);
-      counts_.barriers_before = static_cast<uint64_t>(std::count(before.begin(), before.end(), true));
       if (options_->remove_dead) counts_.removed = remove_dead(optimized_, internal_);
       if (options_->fuse) counts_.fused = fuse(device_, optimized_, internal_, ops::fusions());
       if (options_->reorder) reorder(optimized_, internal_, *options_);
     }
-    plan_ = {};
-    if (options_->plan_memory) free_internal();
-    MemoryPlan plan = plan_memory(optimized_, internal_);
-    if (options_->plan_memory && plan.peak > 0 && plan.peak <= device_.max_buffer_length()) {
-      memory.emplace_back(device_.empty({plan.peak}, DType::uint8, "Graph").storage());
-      for (const auto& [storage, offset] : plan.offsets) places[storage] = {memory.front().get(), offset};
-      plan_ = std::move(plan);
-    } else if (internal_freed_) {
-      for (const auto& [storage, offset] : plan.offsets) {
-        memory.emplace_back(device_.empty({storage->capacity}, DType::uint8, "Graph").storage());
-        places[storage] = {memory.back().get(), 0};
-      }
+    plan_ = options_->plan_memory ? plan_memory(optimized_, internal_) : MemoryPlan{};
+    if (plan_.peak > 0 && plan_.peak <= device_.max_buffer_length()) {
+      renew_internal(false);
+      memory_ = device_.empty({plan_.peak}, DType::uint8, "Graph");
+      places.resize(ids_.size());
+      for (const auto& [id, offset] : plan_.offsets) places[id] = {memory_->storage(), offset};
+    } else {
+      plan_ = {};
     }
   }
-  program_ = std::make_shared<Program>(device_, running(), places);
+  program_ = std::make_shared<Program>(device_, running(), ids_.size(), places, memory_);
   find_sites();
 }
 
@@ -253,11 +259,11 @@ void Graph::find_sites() {
   };
   find_in(recorded_, &Named::recorded);
   find_in(running(), &Named::running);
-  uses_.clear();
+  uses_.assign(names_.empty() ? 0 : ids_.size(), {});
   running_of_.assign(recorded_.size(), kGone);
   for (uint32_t i = 0; i < running().size(); ++i) {
     for (const MemoryUse& use : running()[i].uses) {
-      if (!use.empty()) uses_[use.storage].push_back(use);
+      if (!uses_.empty() && !use.empty()) uses_[use.id].push_back(use);
     }
     for (uint32_t origin : running()[i].origins) running_of_[origin] = i;
   }
@@ -293,15 +299,15 @@ std::vector<std::pair<std::string, Buffer>> Graph::names() const {
 
 // Whether no node has to wait for another after the change that did not before.
 bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
-  auto found = uses_.find(to.storage());
-  if (found == uses_.end()) return true;
+  auto found = ids_.find(to.storage());
+  if (found == ids_.end()) return true;
   const Buffer& from = named.buffer;
   for (const Site& site : named.running) {
     for (const MemoryUse& use : running()[site.node].uses) {
       if (!inside(use.storage, use.begin, use.end, from)) continue;
       const uint64_t begin = to.offset() + (use.begin - from.offset());
       const uint64_t end = begin + (use.end - use.begin);
-      for (const MemoryUse& other : found->second) {
+      for (const MemoryUse& other : uses_[found->second]) {
         if (!use.writes && !other.writes) continue;
         if (inside(other.storage, other.begin, other.end, from)) continue;  // goes with it
         const bool now = other.begin < end && begin < other.end;
@@ -315,14 +321,19 @@ bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
 
 void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from,
                  const Buffer& to) {
+  const uint32_t id = id_of(to.storage());
   for (const Site& site : sites) {
     Node& node = nodes[site.node];
     std::optional<Buffer>& view = node.arguments[site.argument].buffer;
     view = moved(*view, from, to);
     for (MemoryUse& use : node.uses) {
       if (!inside(use.storage, use.begin, use.end, from)) continue;
-      use = {to.storage(), to.offset() + (use.begin - from.offset()), to.offset() + (use.end - from.offset()),
-             use.reads, use.writes};
+      use = {to.storage(),
+             to.offset() + (use.begin - from.offset()),
+             to.offset() + (use.end - from.offset()),
+             use.reads,
+             use.writes,
+             id};
       if (!node.declared.empty()) node.declared.emplace_back(to.storage());
     }
   }
@@ -382,6 +393,9 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   const bool quick = keeps_its_order(named, to);
   move(recorded_, named.recorded, from, to);
   if (options_) move(optimized_, named.running, from, to);
+  // What is bound from outside is nobody's but the caller's.
+  if (internal_known_) internal_.resize(ids_.size());
+  uses_.resize(ids_.size());
   named.buffer = to;
   if (!quick) {
     // Other nodes depend on each other now, so everything is decided anew.
@@ -396,20 +410,20 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     program.set_buffer(site.node, place_in_step(node, site.argument), view.storage(), view.offset());
   }
   // The uses that went along.
+  std::vector<MemoryUse>& left = uses_[ids_.at(from.storage())];
+  std::vector<MemoryUse>& joined = uses_[ids_.at(to.storage())];
   std::vector<MemoryUse> gone;
-  std::vector<MemoryUse>& left = uses_[from.storage()];
   std::erase_if(left, [&](const MemoryUse& use) {
     const bool goes = inside(use.storage, use.begin, use.end, from);
     if (goes) gone.push_back(use);
     return goes;
   });
-  const bool unused = left.empty();
   for (const MemoryUse& use : gone) {
-    uses_[to.storage()].push_back({to.storage(), to.offset() + (use.begin - from.offset()),
-                                   to.offset() + (use.end - from.offset()), use.reads, use.writes});
+    joined.push_back({to.storage(), to.offset() + (use.begin - from.offset()),
+                      to.offset() + (use.end - from.offset()), use.reads, use.writes, ids_.at(to.storage())});
   }
   if (to.storage() != from.storage())
-    program.replace_storage(to.storage(), unused ? from.storage() : nullptr);
+    program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -499,7 +513,7 @@ const Program& Graph::program() {
   return *program_;
 }
 
-std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() { return dependencies(nodes()); }
+std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() { return dependencies(nodes(), ids_.size()); }
 
 const MemoryPlan& Graph::memory() {
   program();
@@ -521,19 +535,10 @@ std::unique_ptr<Graph> Graph::clone() {
   made->options_ = options_;
   for (const auto& [name, named] : names_) made->names_.emplace(name, Named{named.buffer, {}, {}});
   made->labels_ = labels_;
+  made->ids_ = ids_;
   made->internal_ = internal_;
   made->internal_known_ = true;
-  made->internal_freed_ = internal_freed_;
-  if (!internal_freed_) {
-    std::unordered_map<const Storage*, StorageRef> own;
-    for (const Storage* storage : internal_) {
-      own.emplace(storage,
-                  StorageRef(device_.empty({storage->capacity}, DType::uint8, "Graph.clone").storage()));
-    }
-    made->internal_.clear();
-    for (const auto& [storage, copy] : own) made->internal_.insert(copy.get());
-    replace(made->recorded_, own);
-  }
+  made->renew_internal(true);
   return made;
 }
 

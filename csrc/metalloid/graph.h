@@ -9,7 +9,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -29,6 +28,9 @@ class Graph final : public Encoder {
 
   void check_encoding(const char* operation) const override;
   bool encoding() const override { return state_ == State::recording; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.placeholder(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
@@ -86,11 +88,12 @@ class Graph final : public Encoder {
   };
 
   void record(Node&& node);
+  uint32_t id_of(Storage* storage);
   void check_finished(const char* operation) const;
   // Brings the nodes and the program up to date.
   void prepare();
   void find_internal();
-  void free_internal();
+  void renew_internal(bool all);
   void find_sites();
   bool keeps_its_order(const Named& named, const Buffer& to) const;
   void move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from, const Buffer& to);
@@ -113,16 +116,18 @@ class Graph final : public Encoder {
   bool passes_done_ = false;
   PassCounts counts_;
   MemoryPlan plan_;
-  std::unordered_set<const Storage*> internal_;
+  // The storages that the nodes use, or have used, and their numbers.
+  std::unordered_map<const Storage*, uint32_t> ids_;
+  Internal internal_;
+  std::optional<Buffer> memory_;  // that they share
   bool internal_known_ = false;
-  bool internal_freed_ = false;
 
   std::map<std::string, Named, std::less<>> names_;
   std::unordered_map<std::string, uint32_t> labels_;
   static constexpr uint32_t kGone = ~uint32_t{0};
   std::vector<uint32_t> running_of_;  // by place in the recording
   // What the nodes that run do with each storage.
-  std::unordered_map<const Storage*, std::vector<MemoryUse>> uses_;
+  std::vector<std::vector<MemoryUse>> uses_;
   std::shared_ptr<Program> program_;  // null: to be made
 };
 

@@ -21,8 +21,10 @@ class StoragePool;
 struct Storage {
   Device* device = nullptr;
   StoragePool* pool = nullptr;
+  // Of a placeholder there is none until somebody asks: to be read through metal() and memory().
   NS::SharedPtr<MTL::Buffer> buffer;
   std::byte* contents = nullptr;
+  std::atomic<bool> backed{false};
   uint64_t capacity = 0;
   uint32_t size_class = 0;
   bool readonly = false;
@@ -39,6 +41,21 @@ struct Storage {
 
   Storage* newer[2] = {};
   Storage* older[2] = {};
+
+  // Throw DeviceError where there is no memory.
+  MTL::Buffer* metal() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return buffer.get();
+  }
+  std::byte* memory() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return contents;
+  }
+
+ private:
+  void back();
 };
 
 class StorageRef {
@@ -77,8 +94,9 @@ class StoragePool {
   // is called once, on any thread, when neither a buffer nor the device needs it any more.
   StorageRef adopt(void* address, uint64_t bytes, bool readonly, void (*release_owner)(void*), void* owner);
 
-  // Without any memory; its address is not that of anything else.
+  // A storage that gets its memory when somebody asks for it.
   StorageRef placeholder(uint64_t bytes);
+  void back(Storage* placeholder);
 
   void recycle(Storage* storage);
   // Takes back what the device has finished with.
@@ -119,6 +137,7 @@ class StoragePool {
   const uint64_t limit_;
 
   std::mutex mutex_;
+  std::mutex backing_;
   List<0> classes_[kClasses];
   List<0> waiting_;
   List<1> cache_;

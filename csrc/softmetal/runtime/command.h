@@ -43,7 +43,7 @@ struct Dispatch : Command {
   uint16_t threadgroup_threads = 1;
   uint32_t threadgroup_memory = 0;
   const Pipeline* pipeline = nullptr;
-  SoftmetalLaunch launch{};  // its lists end with the last argument of the kernel
+  SoftmetalLaunch launch;    // its lists end with the last argument of the kernel
   uint64_t units = 0;        // of an indirect one known only when it begins
   uint64_t bound_bytes = 0;  // in the buffers that the kernel sees
 
@@ -65,14 +65,6 @@ static_assert(sizeof(Dispatch) == 192);
 
 // Threads that a grid may have in all: the counters must not wrap.
 constexpr uint64_t kMaxGridThreads = uint64_t{1} << 62;
-
-// How many units the grid has.
-uint64_t count_units(const Dispatch& dispatch);
-
-// Works out the grid from threadgroups_per_grid; false when the grid is too large.
-bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z);
-// The same from threads_per_grid.
-bool set_threads(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z);
 
 struct EventCommand : Command {
   EventCommand(Kind which, Event& on, uint64_t to) : Command(which), event(on), value(to) {}

@@ -63,8 +63,7 @@ bool ComputeEncoder::valid_index(const char* call, NS::UInteger index) {
   return false;
 }
 
-void ComputeEncoder::retain(Resource* resource) {
-  if (resource->retained_by.load(std::memory_order_relaxed) == buffer->id) return;
+void ComputeEncoder::hold(Resource* resource) {
   buffer->hold(resource);
   resource->retained_by.store(buffer->id, std::memory_order_relaxed);
 }
@@ -113,9 +112,9 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
                 static_cast<size_t>(index), static_cast<size_t>(kMaxBytes));
   // 32 is the largest alignment of a type in the shading language.
   char* copy = static_cast<char*>(buffer->recording->arena.allocate(length, 32));
-  if (length >= 8 && length <= 16) {  // not worth a call
-    std::memcpy(copy, bytes, 8);
-    std::memcpy(copy + length - 8, static_cast<const char*>(bytes) + length - 8, 8);
+  if (length % 4 == 0 && length <= 32) {  // not worth a call
+    for (NS::UInteger i = 0; i < length; i += 4)
+      std::memcpy(copy + i, static_cast<const char*>(bytes) + i, 4);
   } else {
     std::memcpy(copy, bytes, length);
   }
@@ -187,7 +186,7 @@ void ComputeEncoder::end() {
 // Dispatches ----------------------------------------------------------------------------------------
 
 // Gathers what the kernel's arguments point to; false when one does not fit the kernel.
-bool ComputeEncoder::bind(const char* call) {
+inline bool ComputeEncoder::bind(const char* call) {
   const uint32_t count = pipeline_->buffer_slots;
   Arena& arena = buffer->recording->arena;
   char* memory = static_cast<char*>(arena.allocate(count * (sizeof(void*) + sizeof(uint64_t)), 16));
@@ -233,7 +232,7 @@ bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
 }
 
 // Everything about a dispatch but its grid; null when something is wrong with it.
-inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, MTL::Size threadgroup) {
+inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, const MTL::Size& threadgroup) {
   if (!usable(call)) return nullptr;
   if (!pipeline_) [[unlikely]] {
     fail(call, "no pipeline is set, needs setComputePipelineState first");
@@ -281,7 +280,7 @@ void ComputeEncoder::note_place(Dispatch& dispatch) {
   dispatch.label = std::strcpy(copy, where.c_str());
 }
 
-void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threads(const MTL::Size& threads, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreads";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
@@ -291,7 +290,7 @@ void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) 
   if (dispatch->units != 0) record(*dispatch);
 }
 
-void ComputeEncoder::dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreadgroups";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "softmetal/runtime/arguments.h"
 #include "softmetal/runtime/softmetal.h"
 
 namespace softmetal {

@@ -39,6 +39,7 @@ struct Dispatch : Command {
   Dispatch() : Command(Kind::Dispatch) {}
 
   bool barrier = true;  // everything before it has to end first
+  bool tiny = false;    // not worth another thread, as its units are not worth several
   uint32_t threadgroup_threads = 1;
   const Pipeline* pipeline = nullptr;
   SoftmetalLaunch launch{};  // its lists end with the last argument of the kernel

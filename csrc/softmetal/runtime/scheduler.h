@@ -74,6 +74,7 @@ class Scheduler {
   bool help(const Until& until, Queue* preferred);
   Queue* pick(Queue* preferred, bool worker);
   void work_on(Queue& queue, Lock& lock, const Until& until);
+  Dispatch* next_active(Queue& queue, Dispatch** tiny);
   void run_active(Queue& queue, Lock& lock, const Until& until);
   int settle(Lock& lock);
   void advance(Queue& queue, Lock& lock, Role role, const Until& until);

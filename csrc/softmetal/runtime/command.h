@@ -20,7 +20,7 @@ class Event;
 class Pipeline;
 
 struct Command {
-  enum class Kind : uint8_t { Dispatch, Signal, Wait };
+  enum class Kind : uint8_t { Dispatch, Signal, Wait, Sample };
 
   explicit Command(Kind which) : kind(which) {}
 
@@ -74,6 +74,12 @@ struct EventCommand : Command {
   EventCommand(Kind which, Event& on, uint64_t to) : Command(which), event(on), value(to) {}
   Event& event;
   const uint64_t value;
+};
+
+// Leaves the time at which everything before it has ended.
+struct SampleCommand : Command {
+  explicit SampleCommand(std::atomic<uint64_t>& sample) : Command(Kind::Sample), into(sample) {}
+  std::atomic<uint64_t>& into;
 };
 
 // Memory that is only ever given back all at once.

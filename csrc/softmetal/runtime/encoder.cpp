@@ -197,7 +197,14 @@ void ComputeEncoder::end() {
   if (!groups_.empty())
     fail("endEncoding", "%zu debug groups are open, needs a popDebugGroup for each", groups_.size());
   ended_ = true;
-  if (buffer->open_encoder == this) buffer->open_encoder = nullptr;
+  if (buffer->open_encoder != this) return;
+  buffer->open_encoder = nullptr;
+  if (buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted) return;
+  while (SampleCommand* sample = end_samples) {
+    end_samples = static_cast<SampleCommand*>(sample->next);
+    sample->next = nullptr;
+    buffer->recording->append(sample);
+  }
 }
 
 // Dispatches ----------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ class ComputeEncoder final : public Object {
   const Ref<CommandBuffer> buffer;
   const MTL::DispatchType dispatch_type;
   std::string label;
+  SampleCommand* end_samples = nullptr;  // to be taken when all of it has ended, a list
 
  private:
   struct Slot {

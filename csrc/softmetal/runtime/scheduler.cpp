@@ -443,6 +443,22 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
     Command* command = queue.command;
     lock.unlock();
     for (; command; command = command->next) {
+      if (command->kind == Command::Kind::Sample) {
+        if (buffer->abandoned.load(std::memory_order_relaxed)) continue;
+        if (role == Role::Committer) {
+          // Whoever takes the sample at the begin of an encoder goes on to run it.
+          lock.lock();
+          queue.command = command;
+          set_state(queue, Queue::State::Ready);
+          publish(1);
+          return;
+        }
+        watch.set(Clock::now());
+        static_cast<SampleCommand*>(command)->into.store(
+            static_cast<uint64_t>(std::chrono::nanoseconds(watch.now().time_since_epoch()).count()),
+            std::memory_order_relaxed);
+        continue;
+      }
       if (command->kind != Command::Kind::Dispatch) {
         // Events are honoured even in a command buffer that failed: others wait for them.
         auto& with = *static_cast<EventCommand*>(command);

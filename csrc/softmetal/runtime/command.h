@@ -16,6 +16,7 @@
 namespace softmetal {
 
 class Buffer;
+class EncoderInfo;
 class Event;
 class Pipeline;
 
@@ -53,6 +54,7 @@ struct Dispatch : Command {
   uint64_t command_buffer = 0;            // CommandBuffer::id
   uint64_t place = 0;                     // among the dispatches of the command buffer
   const char* label = "";                 // of the encoder, and its debug groups
+  EncoderInfo* info = nullptr;            // of the encoder, if the command buffer's error is to have it
 
   // Units are claimed here by every thread that runs the dispatch, so it gets a cache line of its own.
   alignas(64) std::atomic<uint64_t> claimed{0};

@@ -47,8 +47,10 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
   const auto add = [&where](const char* what, const std::string& name) {
     if (!name.empty()) where += (where.empty() ? " (" : ", ") + std::string(what) + " \"" + name + "\"";
   };
+  const bool committed = buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted;
+  if (info && !committed && !buffer->failed()) info->state = MTL::CommandEncoderErrorStateFaulted;
   // Once committed the command buffer need not hold the pipeline any more.
-  if (pipeline_ && buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
+  if (pipeline_ && !committed) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
@@ -180,10 +182,16 @@ void ComputeEncoder::fence(const char* call, Fence* given, bool waits) {
   if (waits) barrier_ = true;
 }
 
+void ComputeEncoder::set_label(const NS::String* name) {
+  label = str(name);
+  if (info && !ended_) info->label = label;
+}
+
 void ComputeEncoder::push_group(const char* call, const NS::String* name) {
   if (!usable(call)) return;
   if (!name) return fail(call, "string is null, needs a name");
   groups_.push_back(str(name));
+  if (info) info->signposts->add(impl(name));
 }
 
 void ComputeEncoder::pop_group() {
@@ -350,6 +358,10 @@ void ComputeEncoder::record(Dispatch& dispatch) {
   barrier_ = dispatch_type == MTL::DispatchTypeSerial;
   buffer->recording->append(&dispatch);
   buffer->estimated_ns += buffer->queue->device.executor.estimate_ns(dispatch);
+  if (info) {
+    dispatch.info = info;
+    if (!info->first) info->first = &dispatch;
+  }
   if (!checks_) return;
   dispatch.command_buffer = buffer->id;
   dispatch.place = buffer->dispatches++;
@@ -428,7 +440,7 @@ void CommandEncoder::popDebugGroup() { impl(this)->pop_group(); }
 void CommandEncoder::pushDebugGroup(const NS::String* string) {
   impl(this)->push_group("pushDebugGroup", string);
 }
-void CommandEncoder::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+void CommandEncoder::setLabel(const NS::String* label) { impl(this)->set_label(label); }
 
 DispatchType ComputeCommandEncoder::dispatchType() const { return impl(this)->dispatch_type; }
 void ComputeCommandEncoder::dispatchThreadgroups(MTL::Size threadgroupsPerGrid,

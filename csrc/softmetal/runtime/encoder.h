@@ -31,6 +31,7 @@ class ComputeEncoder final : public Object {
   void dispatch_threads(MTL::Size threads, MTL::Size threadgroup);
   void dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup);
   void dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup);
+  void set_label(const NS::String* name);
   void push_group(const char* call, const NS::String* name);
   void pop_group();
   void end();
@@ -38,6 +39,7 @@ class ComputeEncoder final : public Object {
   const Ref<CommandBuffer> buffer;
   const MTL::DispatchType dispatch_type;
   std::string label;
+  EncoderInfo* info = nullptr;           // the command buffer's
   SampleCommand* end_samples = nullptr;  // to be taken when all of it has ended, a list
 
  private:

@@ -200,9 +200,22 @@ ComputeCommandEncoder* CommandBuffer::computeCommandEncoder(MTL::DispatchType di
   const bool accepted = buffer->accepts("computeCommandEncoder");
   auto* encoder = autoreleased(new softmetal::ComputeEncoder(*buffer, dispatchType));
   // A second encoder can be called, as Metal's callers expect, but encodes into a command buffer that failed.
-  if (accepted) buffer->open_encoder = encoder;
+  if (accepted) {
+    buffer->open_encoder = encoder;
+    if (buffer->error_options & CommandBufferErrorOptionEncoderExecutionStatus) {
+      buffer->encoders.push_back(softmetal::Ref<softmetal::EncoderInfo>::adopt(new softmetal::EncoderInfo));
+      encoder->info = buffer->encoders.back().get();
+    }
+  }
   return face(encoder);
 }
+
+const NS::ErrorUserInfoKey CommandBufferEncoderInfoErrorKey =
+    softmetal::constant_string("MTLCommandBufferEncoderInfoErrorKey");
+
+NS::Array* CommandBufferEncoderInfo::debugSignposts() const { return face(impl(this)->signposts.get()); }
+CommandEncoderErrorState CommandBufferEncoderInfo::errorState() const { return impl(this)->state; }
+NS::String* CommandBufferEncoderInfo::label() const { return softmetal::label_string(impl(this)->label); }
 
 void CommandBuffer::encodeSignalEvent(const MTL::Event* event, uint64_t value) {
   softmetal::encode_event(*impl(this), "encodeSignalEvent", softmetal::Command::Kind::Signal, impl(event),

@@ -172,9 +172,10 @@ void Scheduler::fail(CommandBuffer& buffer, const std::string& message) {
     buffer.status.store(MTL::CommandBufferStatusError, std::memory_order_release);
 }
 
-void Scheduler::report(CommandBuffer& buffer, Executor::Outcome outcome) {
+void Scheduler::report(CommandBuffer& buffer, const Dispatch& dispatch, Executor::Outcome outcome) {
   if (!outcome.error) return;
   Lock lock(mutex_);
+  if (dispatch.info) dispatch.info->state = MTL::CommandEncoderErrorStateFaulted;
   std::swap(buffer.error, outcome.error);
   if (outcome.fatal) buffer.abandoned.store(true, std::memory_order_relaxed);
   buffer.failed_.store(true, std::memory_order_release);
@@ -425,6 +426,32 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
   }
 }
 
+// Tells of an encoder that ends here, or does not begin, as its command buffer has failed.
+static void skip(const Dispatch& dispatch) {
+  EncoderInfo* info = dispatch.info;
+  if (info && info->state == MTL::CommandEncoderErrorStateUnknown)
+    info->state = &dispatch == info->first ? MTL::CommandEncoderErrorStatePending
+                                           : MTL::CommandEncoderErrorStateAffected;
+}
+
+// The error of a command buffer that has ended, with what became of its encoders.
+static Ref<Error> with_encoders(const Error& error, const CommandBuffer& buffer) {
+  const auto infos = Ref<Array>::adopt(new Array);
+  for (const Ref<EncoderInfo>& info : buffer.encoders) {
+    if (info->state == MTL::CommandEncoderErrorStateUnknown)
+      info->state = MTL::CommandEncoderErrorStateCompleted;
+    infos->add(info.get());
+  }
+  // Others may be reading the error that there is.
+  auto made = Ref<Error>::adopt(new Error);
+  made->domain = error.domain;
+  made->code = error.code;
+  made->info = Ref<Dictionary>::adopt(new Dictionary);
+  if (error.info) made->info->items = error.info->items;
+  made->info->set(impl(MTL::CommandBufferEncoderInfoErrorKey), infos.get());
+  return made;
+}
+
 // Takes commands one by one until the queue has something to share, waits for an event, or is empty. Only the
 // thread that set the state to Advancing is here, so commands run without the mutex.
 void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until) {
@@ -473,7 +500,10 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
         continue;
       }
       auto& dispatch = *static_cast<Dispatch*>(command);
-      if (buffer->abandoned.load(std::memory_order_relaxed)) continue;
+      if (buffer->abandoned.load(std::memory_order_relaxed)) {
+        skip(dispatch);
+        continue;
+      }
       prepare(dispatch, executor, threads_);
       if (dispatch.units == 0) continue;
       const bool whole = executor.only_workers();
@@ -481,7 +511,7 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
           whole || dispatch.tiny || (dispatch.chunk >= dispatch.units && !independent(dispatch.next));
       if (role == Role::Inline || (role == Role::Helper && single)) {
         watch.run(executor, dispatch);
-        if (whole) report(*buffer, executor.finish(dispatch, *buffer));
+        if (whole) report(*buffer, dispatch, executor.finish(dispatch, *buffer));
         if (role == Role::Inline || !until.reached()) continue;
         lock.lock();
         queue.command = dispatch.next;
@@ -517,6 +547,10 @@ void Scheduler::begin(CommandBuffer& buffer, Clock::time_point now, Lock&) {
   buffer.started = true;
   buffer.queue->command = buffer.recording ? buffer.recording->first : nullptr;
   buffer.started_at = now;
+  if (buffer.abandoned.load(std::memory_order_relaxed))
+    for (const Ref<EncoderInfo>& info : buffer.encoders)
+      if (info->state == MTL::CommandEncoderErrorStateUnknown)
+        info->state = MTL::CommandEncoderErrorStatePending;
   buffer.status.store(MTL::CommandBufferStatusScheduled, std::memory_order_release);
   if (!buffer.scheduled_handlers.empty())
     post({[target = Ref<CommandBuffer>(&buffer)] {
@@ -534,6 +568,7 @@ void Scheduler::finish(Queue& queue, Clock::time_point now, Lock& lock) {
   if (recording) recording->clear();
   lock.lock();
   buffer->ended_at = now;
+  if (buffer->error && !buffer->encoders.empty()) buffer->error = with_encoders(*buffer->error, *buffer);
   buffer->status.store(buffer->error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
                        std::memory_order_release);
   queue.head = buffer->next;

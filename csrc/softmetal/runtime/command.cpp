@@ -9,7 +9,8 @@
 namespace softmetal {
 
 // Arenas forget their contents without running destructors.
-static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand>);
+static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand> &&
+              std::is_trivially_destructible_v<SampleCommand>);
 
 void Arena::enter(size_t block) {
   current_ = block;

@@ -16,11 +16,12 @@
 namespace softmetal {
 
 class Buffer;
+class EncoderInfo;
 class Event;
 class Pipeline;
 
 struct Command {
-  enum class Kind : uint8_t { Dispatch, Signal, Wait };
+  enum class Kind : uint8_t { Dispatch, Signal, Wait, Sample };
 
   explicit Command(Kind which) : kind(which) {}
 
@@ -40,6 +41,7 @@ struct Dispatch : Command {
   Dispatch() : Command(Kind::Dispatch) {}
 
   bool barrier = true;  // everything before it has to end first
+  bool tiny = false;    // not worth another thread, as its units are not worth several
   uint16_t threadgroup_threads = 1;
   uint32_t threadgroup_memory = 0;
   const Pipeline* pipeline = nullptr;
@@ -51,13 +53,13 @@ struct Dispatch : Command {
   // lines.
   alignas(64) std::atomic<uint64_t> claimed{0};
   uint64_t chunk = 0;
-  const Buffer* indirect = nullptr;  // holds threadgroups_per_grid when the dispatch begins
-  uint64_t indirect_offset = 0;
+  const char* indirect = nullptr;  // where threadgroups_per_grid are when the dispatch begins
   // For executors that check.
   const BoundBuffer* bindings = nullptr;  // by index, as launch.buffers
   uint64_t command_buffer = 0;            // CommandBuffer::id
   uint64_t place = 0;                     // among the dispatches of the command buffer
   const char* label = "";                 // of the encoder, and its debug groups
+  EncoderInfo* info = nullptr;            // of the encoder, if the command buffer's error is to have it
 
   bool exhausted() const { return claimed.load(std::memory_order_relaxed) >= units; }
 };
@@ -70,6 +72,12 @@ struct EventCommand : Command {
   EventCommand(Kind which, Event& on, uint64_t to) : Command(which), event(on), value(to) {}
   Event& event;
   const uint64_t value;
+};
+
+// Leaves the time at which everything before it has ended.
+struct SampleCommand : Command {
+  explicit SampleCommand(std::atomic<uint64_t>& sample) : Command(Kind::Sample), into(sample) {}
+  std::atomic<uint64_t>& into;
 };
 
 // Memory that is only ever given back all at once.

@@ -32,8 +32,10 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
   const auto add = [&where](const char* what, const std::string& name) {
     if (!name.empty()) where += (where.empty() ? " (" : ", ") + std::string(what) + " \"" + name + "\"";
   };
+  const bool committed = buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted;
+  if (info && !committed && !buffer->failed()) info->state = MTL::CommandEncoderErrorStateFaulted;
   // Once committed the command buffer need not hold the pipeline any more.
-  if (pipeline_ && buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
+  if (pipeline_ && !committed) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
@@ -163,10 +165,16 @@ void ComputeEncoder::fence(const char* call, Fence* given, bool waits) {
   if (waits) barrier_ = true;
 }
 
+void ComputeEncoder::set_label(const NS::String* name) {
+  label = str(name);
+  if (info && !ended_) info->label = label;
+}
+
 void ComputeEncoder::push_group(const char* call, const NS::String* name) {
   if (!usable(call)) return;
   if (!name) return fail(call, "string is null, needs a name");
   groups_.push_back(str(name));
+  if (info) info->signposts->add(impl(name));
 }
 
 void ComputeEncoder::pop_group() {
@@ -180,7 +188,14 @@ void ComputeEncoder::end() {
   if (!groups_.empty())
     fail("endEncoding", "%zu debug groups are open, needs a popDebugGroup for each", groups_.size());
   ended_ = true;
-  if (buffer->open_encoder == this) buffer->open_encoder = nullptr;
+  if (buffer->open_encoder != this) return;
+  buffer->open_encoder = nullptr;
+  if (buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted) return;
+  while (SampleCommand* sample = end_samples) {
+    end_samples = static_cast<SampleCommand*>(sample->next);
+    sample->next = nullptr;
+    buffer->recording->append(sample);
+  }
 }
 
 // Dispatches ----------------------------------------------------------------------------------------
@@ -267,7 +282,15 @@ inline void ComputeEncoder::record(Dispatch& dispatch) {
   barrier_ = dispatch_type == MTL::DispatchTypeSerial;
   buffer->recording->append(&dispatch);
   estimate(dispatch);
+  note_info(dispatch);
   if (checks_) note_place(dispatch);
+}
+
+// Lets the command buffer's error tell of the encoder.
+inline void ComputeEncoder::note_info(Dispatch& dispatch) {
+  if (!info) return;
+  dispatch.info = info;
+  if (!info->first) info->first = &dispatch;
 }
 
 // Tells executors that check where the dispatch was encoded.
@@ -313,8 +336,7 @@ void ComputeEncoder::dispatch_indirect(Buffer* arguments, NS::UInteger offset, M
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
   retain(arguments);
-  dispatch->indirect = arguments;
-  dispatch->indirect_offset = offset;
+  dispatch->indirect = arguments->address + offset;
   record(*dispatch);
 }
 
@@ -356,6 +378,7 @@ void ComputeEncoder::execute(IndirectBuffer* commands, NS::Range range) {
       barrier_ = false;
       recording.append(dispatch);
       estimate(*dispatch);
+      note_info(*dispatch);
     }
   }
   barrier_ |= serial;
@@ -379,7 +402,7 @@ void CommandEncoder::popDebugGroup() { impl(this)->pop_group(); }
 void CommandEncoder::pushDebugGroup(const NS::String* string) {
   impl(this)->push_group("pushDebugGroup", string);
 }
-void CommandEncoder::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+void CommandEncoder::setLabel(const NS::String* label) { impl(this)->set_label(label); }
 
 DispatchType ComputeCommandEncoder::dispatchType() const { return impl(this)->dispatch_type; }
 void ComputeCommandEncoder::executeCommandsInBuffer(const MTL::IndirectCommandBuffer* indirectCommandBuffer,

@@ -36,6 +36,7 @@ class ComputeEncoder final : public Object {
   void dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup);
   void dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup);
   void execute(IndirectBuffer* commands, NS::Range range);
+  void set_label(const NS::String* name);
   void push_group(const char* call, const NS::String* name);
   void pop_group();
   void end();
@@ -43,6 +44,8 @@ class ComputeEncoder final : public Object {
   const Ref<CommandBuffer> buffer;
   const MTL::DispatchType dispatch_type;
   std::string label;
+  EncoderInfo* info = nullptr;           // the command buffer's
+  SampleCommand* end_samples = nullptr;  // to be taken when all of it has ended, a list
 
  private:
   bool usable(const char* call) {
@@ -65,6 +68,7 @@ class ComputeEncoder final : public Object {
   bool bind_threadgroup_memory(const char* call);
   void estimate(const Dispatch& dispatch);
   void record(Dispatch& dispatch);
+  void note_info(Dispatch& dispatch);
   void note_place(Dispatch& dispatch);
   std::string group() const;
 

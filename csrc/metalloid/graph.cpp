@@ -165,16 +165,26 @@ void Graph::find_internal() {
   if (std::exchange(internal_known_, true)) return;
   const size_t count = ids_.size();
   internal_.assign(count, false);
-  std::vector<uint32_t> references(count);
+  struct References {
+    const Storage* storage = nullptr;
+    uint32_t count = 0;
+  };
+  std::vector<References> ours(count);
+  const auto refer = [&](const Storage* storage) {
+    References& references = ours[ids_.at(storage)];
+    references.storage = storage;
+    ++references.count;
+  };
   for (const Node& node : recorded_) {
     for (const NodeArgument& argument : node.arguments) {
-      if (argument.buffer) ++references[ids_.at(argument.buffer->storage())];
+      if (argument.buffer) refer(argument.buffer->storage());
     }
-    for (const StorageRef& storage : node.declared) ++references[ids_.at(storage.get())];
+    for (const StorageRef& storage : node.declared) refer(storage.get());
   }
-  for (const auto& [storage, id] : ids_) {
-    const bool ours = storage->references.load(std::memory_order_acquire) == references[id];
-    internal_[id] = ours && !storage->release_owner;
+  for (size_t id = 0; id < count; ++id) {
+    const auto& [storage, references] = ours[id];
+    if (!storage || storage->release_owner) continue;
+    internal_[id] = storage->references.load(std::memory_order_acquire) == references;
   }
   std::vector<RangeSet> written(count);
   for (const Node& node : recorded_) {

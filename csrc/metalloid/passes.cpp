@@ -349,19 +349,35 @@ class LiveBytes {
 // Places the nodes from `first` up to `last`, of which none is fixed, in waves whose nodes are independent.
 class WaveOrder {
  public:
-  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live,
+  // `uses` are those of the nodes before `first`.
+  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live, LastUses& uses,
             uint64_t most_bytes, uint32_t depth)
-      : nodes_(nodes), first_(first), last_(last), live_(live), most_bytes_(most_bytes), depth_(depth) {
-    waits_for_.resize(last - first);
-    before_.resize(last - first);
-    LastUses uses;
+      : nodes_(nodes),
+        first_(first),
+        last_(last),
+        live_(live),
+        most_bytes_(most_bytes),
+        depth_(depth),
+        waits_for_(last - first),
+        first_after_(last - first + 1) {
+    std::vector<std::pair<uint32_t, uint32_t>> pairs;
     std::vector<uint32_t> before;
     for (uint32_t i = first; i < last; ++i) {
       visit_node(uses, nodes[i], i, before);
+      // What is before `first` has been placed.
+      before.erase(before.begin(), std::lower_bound(before.begin(), before.end(), first));
       waits_for_[i - first] = static_cast<uint32_t>(before.size());
-      for (uint32_t each : before) before_[each - first].push_back(i);
+      for (uint32_t each : before) {
+        pairs.emplace_back(each - first, i);
+        ++first_after_[each - first];
+      }
       if (before.empty()) ready_.push(i);
     }
+    uint32_t total = 0;
+    for (uint32_t& count : first_after_) total += std::exchange(count, total);
+    after_.resize(total);
+    std::vector<uint32_t> next(first_after_);
+    for (const auto& [from, to] : pairs) after_[next[from]++] = to;
   }
 
   void append_to(std::vector<uint32_t>& order) {

@@ -43,7 +43,7 @@ struct Dispatch : Command {
   bool barrier = true;  // everything before it has to end first
   bool tiny = false;    // not worth another thread, as its units are not worth several
   uint16_t threadgroup_threads = 1;
-  uint32_t threadgroup_memory = 0;
+  uint16_t threadgroup_memory = 0;
   const Pipeline* pipeline = nullptr;
   SoftmetalLaunch launch;    // its lists end with the last argument of the kernel
   uint64_t units = 0;        // of an indirect one known only when it begins

@@ -264,7 +264,7 @@ inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, const MTL::Siz
   softmetal::set_pipeline(*dispatch, *pipeline_, threadgroup, threads);
   dispatch->bound_bytes = bound_bytes_;
   dispatch->bindings = bindings_;
-  dispatch->threadgroup_memory = threadgroup_total_;
+  dispatch->threadgroup_memory = static_cast<uint16_t>(threadgroup_total_);
   dispatch->launch.buffers = addresses_;
   dispatch->launch.buffer_bytes = bytes_;
   dispatch->launch.threadgroup_offsets = threadgroup_offsets_;

@@ -166,7 +166,8 @@ def cases() -> Iterator[Case]:
                 operation,
                 "4096x4096",
                 dtype,
-                target=1.25,
+                # An exponential takes longer than the memory of a bf16 element, though not of an f32.
+                target=None if names == ("gate", "up") and dtype == BF16 else 1.25,
                 make=lambda rng, dtype, names=names: _two_arrays(rng, dtype, names=names),
             )
 
@@ -449,8 +450,8 @@ def show_targets(console: Console, rows: list[Row], threads: int) -> None:
             f"Best of alternating runs: ours with out=, commit and wait included, over a {threads}-thread "
             "memcpy that reads and writes as many bytes in all as the operation. The median is that of the "
             "ratios of neighbouring runs, and the verdict goes by it: a memcpy that once found its data in "
-            "the cache makes a poor yardstick. The delta rule is bound by arithmetic: its target is to beat "
-            "every PyTorch f32 run."
+            "the cache makes a poor yardstick. The delta rule, and silu_mul and gelu_mul in bf16, are bound "
+            "by arithmetic: their target is to beat every PyTorch run."
         ),
     )
 

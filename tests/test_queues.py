@@ -346,7 +346,9 @@ def test_when_all_are_parked_another_thread_can_signal(held):
     assert done.stdout.split() == ["99", "completed"], done.stderr
 
 
-@pytest.mark.parametrize("call", ["ml.ops.rms_norm(cmd, x)", "cmd.signal(event, 9)", "cmd.wait_for(event, 1)"])
+@pytest.mark.parametrize(
+    "call", ["ml.ops.rms_norm(cmd, x)", "cmd.signal(event, 9)", "cmd.wait_for(event, 1)"]
+)
 def test_when_all_are_parked_ctrl_c_ends_the_wait(call):
     done = run_python(
         PARKED.format(held=0)

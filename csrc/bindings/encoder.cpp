@@ -168,8 +168,7 @@ void bind_encoder(nb::module_& m) {
           [](CommandEncoder& self, Event& event, nb::handle value) {
             self.wait_for(event, event_value("CommandEncoder.wait_for", value));
           },
-          nb::arg("event"), nb::arg("value"),
-          nb::sig("def wait_for(self, event: Event, value: int) -> None"),
+          nb::arg("event"), nb::arg("value"), nb::sig("def wait_for(self, event: Event, value: int) -> None"),
           "On the device, what is encoded after it waits until the event has ``value`` or more, and so does\n"
           "what is committed to the queue later. Raises as signal() does.")
       .def("commit", commit, nb::sig("def commit(self) -> Submission"),

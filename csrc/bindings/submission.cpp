@@ -81,9 +81,8 @@ void add_done_callback(nb::handle self, nb::handle function) {
   }
   if (submission.done()) return call_back(function.ptr(), self.ptr());
   nb::object kept_function = nb::borrow(function), kept_self = nb::borrow(self);
-  submission.when_done([function = kept_function.ptr(), self = kept_self.ptr()] {
-    call_back_from_outside(function, self);
-  });
+  submission.when_done(
+      [function = kept_function.ptr(), self = kept_self.ptr()] { call_back_from_outside(function, self); });
   kept_function.release();
   kept_self.release();
 }
@@ -144,13 +143,12 @@ void bind_submission(nb::module_& m) {
       "``await`` waits for it without holding up the event loop, and raises what wait() would; cancelling\n"
       "what awaits ends the wait, not the work. Any thread may use it.")
       .def_prop_ro("label", &Submission::label, "What Device.commands() was given, else \"\".")
-      .def_prop_ro("queue", &Submission::queue, nb::rv_policy::reference,
-                   nb::sig("def queue(self) -> Queue"), "The queue that it was committed to.")
+      .def_prop_ro("queue", &Submission::queue, nb::rv_policy::reference, nb::sig("def queue(self) -> Queue"),
+                   "The queue that it was committed to.")
       .def_prop_ro(
           "status", [](const Submission& self) { return name_of(self.status()); },
           "\"committed\", \"completed\" or \"error\".")
-      .def_prop_ro("gpu_time", gpu_time,
-                   "The seconds that the device worked; None until completion.")
+      .def_prop_ro("gpu_time", gpu_time, "The seconds that the device worked; None until completion.")
       .def("done", &Submission::done, "Whether the work has ended, well or not.")
       .def("wait", wait, nb::arg("timeout") = nb::none(),
            nb::sig("def wait(self, timeout: float | None = None) -> None"),

@@ -22,8 +22,8 @@ void Event::signal(uint64_t value) {
 void Event::wait(uint64_t value, std::optional<double> timeout) const {
   check_event_value("Event.wait", value);
   if (!wait_for_value(event_.get(), value, deadline_in("Event.wait", timeout))) {
-    throw DeviceError(text("Event.wait: value is ", this->value(), " after ", *timeout,
-                           " seconds, not yet ", value));
+    throw DeviceError(
+        text("Event.wait: value is ", this->value(), " after ", *timeout, " seconds, not yet ", value));
   }
 }
 

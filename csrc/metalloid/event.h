@@ -25,8 +25,7 @@ class Event : public std::enable_shared_from_this<Event> {
   MTL::SharedEvent* metal() const { return event_.get(); }
 
  private:
-  Event(Device& device, NS::SharedPtr<MTL::SharedEvent> event)
-      : device_(device), event_(std::move(event)) {}
+  Event(Device& device, NS::SharedPtr<MTL::SharedEvent> event) : device_(device), event_(std::move(event)) {}
 
   Device& device_;
   const NS::SharedPtr<MTL::SharedEvent> event_;

@@ -67,8 +67,8 @@ struct Failure {
 
 class Timeline {
  public:
-  // `index` is the queue's. `log` takes the faults of what failed. Checked work may fail after its end: when that is known, not when
-  // its signal arrives, it is complete.
+  // `index` is the queue's. `log` takes the faults of what failed. Checked work may fail after its end: when
+  // that is known, not when its signal arrives, it is complete.
   Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked);
 
   // One of `most` command buffers that may exist at a time; false if there is none left. It comes back when

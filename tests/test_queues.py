@@ -6,7 +6,6 @@ import threading
 import time
 
 import metalloid as ml
-import numpy as np
 import pytest
 from support import run_python
 from test_threads import run_threads
@@ -14,8 +13,8 @@ from test_threads import run_threads
 SOURCE = """
 #include <metal_stdlib>
 using namespace metal;
-kernel void affine(device uint* x [[buffer(0)]], constant uint& a [[buffer(1)]], constant uint& b [[buffer(2)]],
-                   uint i [[thread_position_in_grid]]) {
+kernel void affine(device uint* x [[buffer(0)]], constant uint& a [[buffer(1)]],
+                   constant uint& b [[buffer(2)]], uint i [[thread_position_in_grid]]) {
   x[i] = a * x[i] + b;
 }
 """

@@ -411,8 +411,9 @@ def test_a_loop_may_end_before_the_work(dev, event, monkeypatch):
     submission, called = parked(dev, event), Called()
 
     async def main():
-        asyncio.ensure_future(asyncio.wait_for(submission, 60))
+        task = asyncio.ensure_future(asyncio.wait_for(submission, 60))
         await asyncio.sleep(0.02)
+        assert not task.done()
 
     asyncio.run(main())
     submission.add_done_callback(called)

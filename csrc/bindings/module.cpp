@@ -1,4 +1,5 @@
 #include <Python.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -95,6 +96,8 @@ NB_MODULE(_core, m) {
 
   set_wait_hook(check_signals);
   set_block_hooks(&block_hooks);
+  // The threads that were coming stayed behind.
+  pthread_atfork(nullptr, nullptr, [] { coming.store(0); });
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(at_exit));
 }
 

@@ -4,11 +4,6 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
-#include <unistd.h>
-
-#if defined(__GLIBCXX__)
-#include <cxxabi.h>
-#endif
 
 #include "bindings/bindings.h"
 #include "metalloid/device.h"
@@ -55,21 +50,12 @@ void call_back_from_outside(PyObject* function, PyObject* submission) {
   // Until it returns: the end of the interpreter gives it some time.
   TakesGil takes;
   if (!takes.allowed()) return;
-#if defined(__GLIBCXX__)
-  try {
-#endif
-    PyGILState_STATE gil = PyGILState_Ensure();
-    call_back(function, submission);
-    Py_DECREF(function);
-    Py_DECREF(submission);
-    PyGILState_Release(gil);
-#if defined(__GLIBCXX__)
-  } catch (const abi::__forced_unwind&) {
-    // The interpreter ended all the same, and would unwind this thread's stack.
-    takes.done();
-    while (true) pause();
-  }
-#endif
+  // No frame from here to the bottom of the stack minds being unwound, should that not be enough.
+  PyGILState_STATE gil = PyGILState_Ensure();
+  call_back(function, submission);
+  Py_DECREF(function);
+  Py_DECREF(submission);
+  PyGILState_Release(gil);
 }
 
 void add_done_callback(nb::handle self, nb::handle function) {

@@ -2,17 +2,21 @@
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "bindings/bindings.h"
 #include "bindings/dispatch.h"
+#include "metalloid/device.h"
+#include "metalloid/queue.h"
 
 namespace metalloid::bindings {
 
@@ -117,11 +121,17 @@ void run(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop
   {
     NoGil nogil;
     const auto [first, last] = part(graph, start, stop);
-    CommandEncoder encoder(graph.device(), {graph.label()});
-    graph.encode(encoder, first, last);
-    encoder.commit_and_wait();
+    graph.submit(first, last, 0, nullptr)->wait(std::nullopt, "Graph.run");
   }
   issue_warnings(graph.device());
+}
+
+std::shared_ptr<Submission> commit(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop,
+                                   int64_t early, Queue* queue) {
+  if (early < 0) throw ValidationError(text("Graph.commit: early is ", early, ", needs 0 or more"));
+  NoGil nogil;
+  const auto [first, last] = part(graph, start, stop);
+  return graph.submit(first, last, static_cast<uint32_t>(std::min<int64_t>(early, UINT32_MAX)), queue);
 }
 
 // What update() changes of an operation: one float of its params.
@@ -301,6 +311,16 @@ void bind_graph(nb::module_& m) {
            "Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch "
            "which\n"
            "touches all memory.")
+      .def(
+          "commit", commit, arg("start") = none, arg("stop") = none, kw, arg("early") = 0,
+          arg("queue").none() = none,
+          nb::sig("def commit(self, start: int | None = None, stop: int | None = None, *, early: int = 0, "
+                  "queue: Queue | None = None) -> Submission"),
+          "Hands the nodes, or those of a slice, to the device, and returns without waiting.\n\n"
+          "early  how many of them to hand over first, for the device to begin with while the others are\n"
+          "       being encoded\n"
+          "queue  where to; the device's own by default. A run on another queue than the last one waits for\n"
+          "       that, as they share the graph's memory")
       .def("run", run, arg("start") = none, arg("stop") = none,
            nb::sig("def run(self, start: int | None = None, stop: int | None = None) -> None"),
            "Runs the nodes, or those of a slice, and waits for them. Raises as CommandEncoder.wait() does.")

@@ -43,7 +43,9 @@ class Buffer {
   Buffer flatten() const { return reshape({size_}); }
 
  private:
-  uint64_t wait() const;
+  // Calls `done` with each queue's timeline, last use and its serial, once that is complete.
+  template <class Done>
+  void wait(const Done& done) const;
 
   StorageRef storage_;
   uint64_t offset_;

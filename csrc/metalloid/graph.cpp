@@ -351,7 +351,7 @@ void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const
 
 Program& Graph::changeable() {
   // What was committed holds it; what the device has finished does so until somebody looks.
-  if (program_.use_count() > 1) device_.retire();
+  if (program_.use_count() > 1) device_.poll();
   if (program_.use_count() > 1) program_ = std::make_shared<Program>(std::as_const(*program_));
   std::atomic_thread_fence(std::memory_order_acquire);
   return *program_;
@@ -495,6 +495,34 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
 
 void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   Turn turn(*this);
+  encode_part(encoder, first, last);
+}
+
+std::shared_ptr<Submission> Graph::submit(uint32_t first, uint32_t last, uint32_t early, Queue* queue) {
+  Turn turn(*this);
+  check_finished("Graph.commit");
+  Queue& on = queue ? *queue : device_.queue();
+  if (&on.device() != &device_) {
+    throw ValidationError(text("Graph.commit: queue is of device ", on.device().name(),
+                               ", needs one of the graph's device ", device_.name()));
+  }
+  // Two runs share the graph's own memory, and nothing else orders two queues.
+  if (last_run_ && &last_run_->queue() != &on) last_run_->wait_until_done();
+  std::shared_ptr<Submission> before;
+  if (early > 0 && early < last - first) {
+    CommandEncoder encoder(device_, {label_, true, true, &on});
+    encode_part(encoder, first, first + early);
+    first += early;
+    before = encoder.commit();
+  }
+  CommandEncoder encoder(device_, {label_, true, true, &on});
+  encode_part(encoder, first, last);
+  last_run_ = encoder.commit();
+  if (before) last_run_->include(std::move(before));
+  return last_run_;
+}
+
+void Graph::encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   check_finished("Graph.encode");
   if (&encoder.device() != &device_) {
     throw ValidationError(text("Graph.encode: the encoder is of device ", encoder.device().name(),

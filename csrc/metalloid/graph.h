@@ -16,6 +16,7 @@
 #include "metalloid/node.h"
 #include "metalloid/passes.h"
 #include "metalloid/program.h"
+#include "metalloid/submission.h"
 
 namespace metalloid {
 
@@ -62,6 +63,9 @@ class Graph final : public Encoder {
 
   // Encodes the nodes from `first` up to `last`.
   void encode(CommandEncoder& encoder, uint32_t first, uint32_t last);
+  // Commits them to the queue, or the device's own: the first `early` of them at once, so that the device has
+  // something to do while the others are encoded. What it returns stands for all of them.
+  std::shared_ptr<Submission> submit(uint32_t first, uint32_t last, uint32_t early, Queue* queue);
   // A graph of its own with the same nodes. It shares the memory that is not the graph's alone.
   std::unique_ptr<Graph> clone();
 
@@ -89,6 +93,7 @@ class Graph final : public Encoder {
 
   void record(Node&& node);
   uint32_t id_of(Storage* storage);
+  void encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last);
   void check_finished(const char* operation) const;
   // Brings the nodes and the program up to date.
   void prepare();
@@ -129,6 +134,7 @@ class Graph final : public Encoder {
   // What the nodes that run do with each storage.
   std::vector<std::vector<MemoryUse>> uses_;
   std::shared_ptr<Program> program_;  // null: to be made
+  std::shared_ptr<Submission> last_run_;
 };
 
 }  // namespace metalloid

@@ -24,7 +24,7 @@ struct NodeArgument {
 struct Node {
   const Operation* operation = nullptr;  // null: a kernel of somebody's own
   const Pipeline* pipeline = nullptr;
-  KernelRef kernel;  // keeps the pipeline of such a kernel
+  std::shared_ptr<const Kernel> kernel;  // keeps the pipeline of such a kernel
   std::string label;
   std::string group;  // debug groups, separated by slashes
   // Does nothing but what its uses say.

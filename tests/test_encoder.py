@@ -151,8 +151,11 @@ def test_command_buffers_run_in_the_order_of_commit(dev):
     np.testing.assert_allclose(np.asarray(y), 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("concurrent", [False, True])
-def test_a_chain_of_dependent_dispatches(dev, rng, concurrent):
+@pytest.mark.parametrize(
+    ("concurrent", "hazards"),
+    [(False, "manual"), (True, "manual"), (True, "automatic"), (False, "automatic")],
+)
+def test_a_chain_of_dependent_dispatches(dev, rng, concurrent, hazards):
     """Every step reads what the step before wrote; one that starts too early reads NaN or half of it."""
     shape, steps = (129, 1029), 20
     scales = [rng.standard_normal(shape).astype(np.float32) for _ in range(3)]
@@ -160,13 +163,15 @@ def test_a_chain_of_dependent_dispatches(dev, rng, concurrent):
     data = [dev.array(rng.standard_normal(shape).astype(np.float32))]
     data += [poisoned(dev, shape, ml.float32) for _ in range(steps)]
     on_device = [dev.array(s) for s in scales], dev.array(weight)
-    with dev.commands(concurrent=concurrent) as cmd:
+    by_hand = concurrent and hazards == "manual"
+    with dev.commands(concurrent=concurrent, hazards=hazards) as cmd:
         for i in range(steps):
             ml.ops.rms_norm_mul(cmd, data[i], on_device[1], on_device[0][i % 3], out=data[i + 1])
-            if concurrent:
+            if by_hand:
                 cmd.barrier()
         assert cmd.dispatch_count == steps
-        assert cmd.barrier_count == (steps if concurrent else 0)
+        # The last step has none after it that could need one.
+        assert cmd.barrier_count == (steps if by_hand else steps - 1 if concurrent else 0)
     for i in range(steps):
         arguments = np.asarray(data[i]), weight, scales[i % 3]
         assert_close(data[i + 1], reference.rms_norm_mul(*arguments), norm_error(*arguments), f"step {i}")

@@ -531,7 +531,7 @@ def hazard(name: str, dev: ml.Device, start: np.ndarray, barrier: bool, concurre
     n = start.size
     section = sections()[name]
     buffers = {"a": dev.array(start), "b": dev.array(nan(n)), "c": dev.array(nan(n))}
-    with dev.commands(name, concurrent=concurrent) as cmd:
+    with dev.commands(name, concurrent=concurrent, hazards="manual") as cmd:
         for step, arguments in zip(("first", "second"), HAZARDS[name], strict=True):
             kernel = library(section.file).kernel(f"{name}_{step}")
             args = {argument: buffers[buffer] for argument, buffer in arguments.items()}

@@ -3,6 +3,7 @@
 
 #include <nanobind/nanobind.h>
 
+#include <exception>
 #include <string_view>
 
 #include "metalloid/buffer.h"
@@ -17,6 +18,9 @@ void bind_faults(nb::module_& m, nb::handle base);
 void bind_library(nb::module_& m);
 void bind_dtype(nb::module_& m);
 void bind_buffer(nb::module_& m);
+void bind_queue(nb::module_& m);
+void bind_event(nb::module_& m);
+void bind_submission(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_encoder(nb::module_& m);
 void bind_graph(nb::module_& m);
@@ -24,6 +28,10 @@ void bind_ops(nb::module_& m);
 
 // A new exception class, as an attribute of the module too.
 PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases);
+
+// The Python exception that stands for what was thrown; rethrows what is not the library's.
+nb::object exception_of(const std::exception_ptr& thrown);
+nb::object exception_of(const KernelFault& fault);
 
 // Faults of a device, as Python sees them.
 std::string_view check_mode(Device& device);
@@ -53,6 +61,9 @@ Encoder& encoder_from(nb::handle cmd, const char* operation);
 // Looks up what that compares types with. To be called when all classes are bound.
 void init_encoders();
 
+// A value that an event is raised to or waited for.
+uint64_t event_value(const char* operation, nb::handle value);
+
 // A size or a sequence of sizes.
 Shape shape_from(nb::handle sizes, const char* operation);
 nb::tuple tuple_of(const Shape& shape);
@@ -77,7 +88,7 @@ class TakesGil {
 // good.
 class NoGil {
  public:
-  NoGil() : state_(PyEval_SaveThread()) {}
+  NoGil();
   ~NoGil();
   NoGil(const NoGil&) = delete;
   NoGil& operator=(const NoGil&) = delete;

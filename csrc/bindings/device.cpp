@@ -1,6 +1,7 @@
 #include "metalloid/device.h"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
@@ -53,12 +54,12 @@ void synchronize(Device& device) {
 }
 
 CommandEncoder* commands(Device& device, std::optional<std::string> label, bool concurrent,
-                         std::string_view hazards) {
+                         std::string_view hazards, Queue* queue) {
   if (hazards != "automatic" && hazards != "manual") {
     throw ValidationError(
         text("Device.commands: hazards is \"", hazards, "\", needs \"automatic\" or \"manual\""));
   }
-  return new CommandEncoder(device, {label.value_or(""), concurrent, hazards == "automatic"});
+  return new CommandEncoder(device, {label.value_or(""), concurrent, hazards == "automatic", queue});
 }
 
 }  // namespace
@@ -128,9 +129,10 @@ void bind_device(nb::module_& m) {
            "copies instead.")
       .def(
           "commands", commands, nb::arg("label") = nb::none(), nb::arg("concurrent") = true,
-          nb::arg("hazards") = "automatic", nb::rv_policy::take_ownership,
+          nb::arg("hazards") = "automatic", nb::arg("queue") = nb::none(), nb::rv_policy::take_ownership,
           nb::sig("def commands(self, label: str | None = None, concurrent: bool = True, "
-                  "hazards: Literal['automatic', 'manual'] = 'automatic') -> CommandEncoder"),
+                  "hazards: Literal['automatic', 'manual'] = 'automatic', queue: Queue | None = None) -> "
+                  "CommandEncoder"),
           "An encoder for one command buffer; see CommandEncoder.\n\n"
           "label       shows in errors, traces and debuggers\n"
           "concurrent  whether dispatches that do not depend on each other may overlap; else each runs "
@@ -139,7 +141,21 @@ void bind_device(nb::module_& m) {
           "hazards     \"automatic\" puts a barrier where a dispatch touches memory that an earlier one "
           "wrote,\n"
           "            or writes what it touched; with \"manual\" only barrier() orders the dispatches of a\n"
-          "            concurrent encoder")
+          "            concurrent encoder\n"
+          "queue       where it is committed to; the device's own by default")
+      .def(
+          "queue",
+          [](Device& self, std::optional<std::string> label) -> Queue& {
+            return self.queue(label.value_or(""));
+          },
+          nb::arg("label") = nb::none(), nb::rv_policy::reference,
+          nb::sig("def queue(self, label: str | None = None) -> Queue"),
+          "The queue of that label, made when it is first asked for; the device's own without one. See "
+          "Queue.\n\n"
+          "Raises Error for more than eight.")
+      .def(
+          "event", [](Device& self) { return Event::create(self); }, nb::sig("def event(self) -> Event"),
+          "A new event with the value 0; see Event.")
       .def(
           "record",
           [](Device& self, std::optional<std::string> label) { return new Graph(self, label.value_or("")); },

@@ -1,6 +1,7 @@
 #include "metalloid/command_encoder.h"
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 
@@ -34,6 +35,11 @@ void wait(CommandEncoder& encoder, std::optional<double> timeout) {
     encoder.wait(timeout);
   }
   issue_warnings(encoder.device());
+}
+
+std::shared_ptr<Submission> commit(CommandEncoder& encoder) {
+  NoGil nogil;
+  return encoder.commit();
 }
 
 void commit_and_wait(CommandEncoder& encoder) {
@@ -159,7 +165,25 @@ void bind_encoder(nb::module_& m) {
           "\"encoding\", \"committed\", \"completed\", \"error\" or \"discarded\".")
       .def_prop_ro("gpu_time", &CommandEncoder::gpu_time, nogil(),
                    "The seconds that the device worked; None until completion.")
-      .def("commit", &CommandEncoder::commit, nogil(),
+      .def_prop_ro("queue", &CommandEncoder::queue, nb::rv_policy::reference,
+                   nb::sig("def queue(self) -> Queue"), "The queue that it is committed to.")
+      .def(
+          "signal",
+          [](CommandEncoder& self, Event& event, nb::handle value) {
+            self.signal(event, event_value("CommandEncoder.signal", value));
+          },
+          nb::arg("event"), nb::arg("value"), nb::sig("def signal(self, event: Event, value: int) -> None"),
+          "On the device, the event gets ``value`` once everything encoded so far is done.\n\n"
+          "Raises ValidationError unless the value is 1 to 2**64 - 1 and the event is of the same device.")
+      .def(
+          "wait_for",
+          [](CommandEncoder& self, Event& event, nb::handle value) {
+            self.wait_for(event, event_value("CommandEncoder.wait_for", value));
+          },
+          nb::arg("event"), nb::arg("value"), nb::sig("def wait_for(self, event: Event, value: int) -> None"),
+          "On the device, what is encoded after it waits until the event has ``value`` or more, and so does\n"
+          "what is committed to the queue later. Raises as signal() does.")
+      .def("commit", commit, nb::sig("def commit(self) -> Submission"),
            "Hands the command buffer to the device; nothing can be encoded after that.")
       .def(
           "wait", wait, nb::arg("timeout") = nb::none(),

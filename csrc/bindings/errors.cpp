@@ -13,26 +13,32 @@ PyObject* validation_error = nullptr;
 PyObject* compile_error = nullptr;
 PyObject* device_error = nullptr;
 
-// An instance of `type` with attributes.
 nb::object make(PyObject* type, const std::exception& e) { return nb::borrow(type)(e.what()); }
 
 void translate(const std::exception_ptr& thrown, void*) {
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const ValidationError& e) {
-    PyErr_SetString(validation_error, e.what());
-  } catch (const CompileError& e) {
-    nb::object instance = make(compile_error, e);
-    instance.attr("log") = e.log();
-    PyErr_SetObject(compile_error, instance.ptr());
-  } catch (const DeviceError& e) {
-    PyErr_SetString(device_error, e.what());
-  } catch (const Error& e) {
-    PyErr_SetString(error, e.what());
-  }
+  nb::object instance = exception_of(thrown);
+  PyErr_SetObject(instance.type().ptr(), instance.ptr());
 }
 
 }  // namespace
+
+nb::object exception_of(const std::exception_ptr& thrown) {
+  try {
+    std::rethrow_exception(thrown);
+  } catch (const KernelFault& e) {
+    return exception_of(e);
+  } catch (const ValidationError& e) {
+    return make(validation_error, e);
+  } catch (const CompileError& e) {
+    nb::object instance = make(compile_error, e);
+    instance.attr("log") = e.log();
+    return instance;
+  } catch (const DeviceError& e) {
+    return make(device_error, e);
+  } catch (const Error& e) {
+    return make(error, e);
+  }
+}
 
 PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases) {
   std::string full = std::string("metalloid._core.") + name;
@@ -60,7 +66,6 @@ void bind_errors(nb::module_& m) {
   // What an instance has in any case, also one that Python code made.
   nb::handle(compile_error).attr("log") = "";
   nb::register_exception_translator(translate);
-  // The latest translator is asked first.
   bind_faults(m, error);
 }
 

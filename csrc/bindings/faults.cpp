@@ -56,18 +56,6 @@ nb::list exceptions_of(const Faults& faults) {
   return all;
 }
 
-void translate(const std::exception_ptr& thrown, void*) {
-  try {
-    std::rethrow_exception(thrown);
-  } catch (const KernelFault& e) {
-    nb::object first = exception_of(e.faults()[0], e.what());
-    nb::list all = exceptions_of(e.faults());
-    all[0] = first;
-    first.attr("faults") = nb::tuple(all);
-    PyErr_SetObject(kernel_fault, first.ptr());
-  }
-}
-
 CheckMode mode_from(std::string_view name) {
   std::string all;
   for (size_t i = 0; i < std::size(kCheckModes); ++i) {
@@ -93,6 +81,14 @@ void set_settings(std::optional<bool> enabled, std::optional<bool> non_finite, s
 
 }  // namespace
 
+nb::object exception_of(const KernelFault& fault) {
+  nb::object first = exception_of(fault.faults()[0], fault.what());
+  nb::list all = exceptions_of(fault.faults());
+  all[0] = first;
+  first.attr("faults") = nb::tuple(all);
+  return first;
+}
+
 std::string_view check_mode(Device& device) {
   return kCheckModes[static_cast<size_t>(device.faults().mode())];
 }
@@ -101,7 +97,7 @@ void set_check_mode(Device& device, std::string_view name) { device.faults().set
 
 nb::list collected_faults(Device& device) {
   // Those of work that is complete, but that nobody waited for.
-  device.timeline().reached(device.timeline().last_committed());
+  device.poll();
   return exceptions_of(device.faults().collected());
 }
 
@@ -145,7 +141,6 @@ void bind_faults(nb::module_& m, nb::handle base) {
   kernel_fault_warning =
       make_error(m, "KernelFaultWarning", "A kernel's fault on a device whose check_mode is \"warn\".",
                  PyExc_UserWarning);
-  nb::register_exception_translator(translate);
 
   nb::class_<software::CheckSettings>(m, "CheckSettings",
                                       "How kernels are checked; see set_check_settings().")

@@ -2,17 +2,21 @@
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "bindings/bindings.h"
 #include "bindings/dispatch.h"
+#include "metalloid/device.h"
+#include "metalloid/queue.h"
 
 namespace metalloid::bindings {
 
@@ -56,13 +60,12 @@ NodeInfo info_of(const Node& node, bool barrier) {
 }
 
 std::vector<NodeInfo> nodes(Graph& graph) {
-  return graph.inspect([](const std::vector<Node>& all) {
-    const std::vector<bool> before = barriers(all);
-    std::vector<NodeInfo> infos;
-    infos.reserve(all.size());
-    for (size_t i = 0; i < all.size(); ++i) infos.push_back(info_of(all[i], before[i]));
-    return infos;
-  });
+  const std::vector<Node>& all = graph.nodes();
+  const std::vector<bool> before = barriers(all);
+  std::vector<NodeInfo> infos;
+  infos.reserve(all.size());
+  for (size_t i = 0; i < all.size(); ++i) infos.push_back(info_of(all[i], before[i]));
+  return infos;
 }
 
 nb::handle enter(nb::handle self) {
@@ -94,7 +97,7 @@ nb::object optimize(nb::handle self, bool remove_dead, bool fuse, bool reorder, 
 
 // As the bounds of a slice.
 std::pair<uint32_t, uint32_t> part(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop) {
-  const auto count = static_cast<int64_t>(graph.size());
+  const auto count = static_cast<int64_t>(graph.nodes().size());
   const auto bound = [count](int64_t at) {
     return static_cast<uint32_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count));
   };
@@ -118,11 +121,17 @@ void run(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop
   {
     NoGil nogil;
     const auto [first, last] = part(graph, start, stop);
-    CommandEncoder encoder(graph.device(), {graph.label()});
-    graph.encode(encoder, first, last);
-    encoder.commit_and_wait();
+    graph.submit(first, last, 0, nullptr)->wait(std::nullopt, "Graph.run");
   }
   issue_warnings(graph.device());
+}
+
+std::shared_ptr<Submission> commit(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop,
+                                   int64_t early, Queue* queue) {
+  if (early < 0) throw ValidationError(text("Graph.commit: early is ", early, ", needs 0 or more"));
+  NoGil nogil;
+  const auto [first, last] = part(graph, start, stop);
+  return graph.submit(first, last, static_cast<uint32_t>(std::min<int64_t>(early, UINT32_MAX)), queue);
 }
 
 // What update() changes of an operation: one float of its params.
@@ -191,11 +200,9 @@ nb::object names(const Graph& graph) {
 }
 
 uint64_t nbytes(Graph& graph) {
-  return graph.inspect([](const std::vector<Node>& all) {
-    uint64_t total = 0;
-    for (const Node& node : all) total += node.bytes();
-    return total;
-  });
+  uint64_t total = 0;
+  for (const Node& node : graph.nodes()) total += node.bytes();
+  return total;
 }
 
 nb::object to_svg(nb::handle self, nb::handle path) {
@@ -304,6 +311,16 @@ void bind_graph(nb::module_& m) {
            "Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch "
            "which\n"
            "touches all memory.")
+      .def(
+          "commit", commit, arg("start") = none, arg("stop") = none, kw, arg("early") = 0,
+          arg("queue").none() = none,
+          nb::sig("def commit(self, start: int | None = None, stop: int | None = None, *, early: int = 0, "
+                  "queue: Queue | None = None) -> Submission"),
+          "Hands the nodes, or those of a slice, to the device, and returns without waiting.\n\n"
+          "early  how many of them to hand over first, for the device to begin with while the others are\n"
+          "       being encoded\n"
+          "queue  where to; the device's own by default. A run on another queue than the last one waits for\n"
+          "       that, as they share the graph's memory")
       .def("run", run, arg("start") = none, arg("stop") = none,
            nb::sig("def run(self, start: int | None = None, stop: int | None = None) -> None"),
            "Runs the nodes, or those of a slice, and waits for them. Raises as CommandEncoder.wait() does.")
@@ -312,23 +329,23 @@ void bind_graph(nb::module_& m) {
           "Another graph with the same dispatches, names and optimisations, to be changed and run by "
           "itself.\n"
           "Both use the buffers that the program keeps; each has memory for the graph's own.")
-      .def("__len__", [](Graph& self) { return self.size(); })
+      .def("__len__", [](Graph& self) { return self.nodes().size(); })
       .def_prop_ro("nodes", nodes, nb::sig("def nodes(self) -> list[GraphNode]"),
                    "The dispatches, as they run.")
       .def_prop_ro("edges", &Graph::edges, nb::sig("def edges(self) -> list[tuple[int, int]]"),
                    "Which nodes have to run before which, because both touch the same bytes.")
       .def_prop_ro("nbytes", nbytes, "The bytes that all nodes read and write.")
       .def_prop_ro(
-          "barrier_count", [](Graph& self) { return self.program()->barriers(); }, "The barriers of a run.")
+          "barrier_count", [](Graph& self) { return self.program().barriers(); }, "The barriers of a run.")
       .def_prop_ro(
-          "conflict_count", [](Graph& self) { return self.program()->conflicts(); },
+          "conflict_count", [](Graph& self) { return self.program().conflicts(); },
           "The arguments that needed a barrier.")
       .def_prop_ro(
           "removed_count", [](Graph& self) { return self.counts().removed; }, "The dispatches left out.")
       .def_prop_ro(
           "fused_count", [](Graph& self) { return self.counts().fused; },
           "The pairs of dispatches that became one.")
-      .def_prop_ro("memory", &Graph::memory, nb::sig("def memory(self) -> MemoryPlan"),
+      .def_prop_ro("memory", &Graph::memory, nb::rv_policy::copy, nb::sig("def memory(self) -> MemoryPlan"),
                    "How the graph's own buffers share memory, if optimize() planned that.")
       .def(
           "to_svg", to_svg, arg("path") = none,

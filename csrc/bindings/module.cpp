@@ -1,4 +1,5 @@
 #include <Python.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -21,13 +22,24 @@ std::atomic<bool> ending{false};
 std::atomic<int> coming{0};
 std::thread::id ending_thread;
 
+// Whether there is a NoGil on this thread's stack, and no check_signals() above it.
+thread_local bool let_go = false;
+
 void check_signals() {
   TakesGil takes;
   if (!takes.allowed()) return;
   nb::gil_scoped_acquire gil;
   takes.done();
-  if (PyErr_CheckSignals() != 0) throw nb::python_error();
+  const bool before = std::exchange(let_go, false);
+  const bool raised = PyErr_CheckSignals() != 0;
+  let_go = before;
+  if (raised) throw nb::python_error();
 }
+
+constexpr BlockHooks block_hooks{
+    [] { return static_cast<void*>(let_go ? nullptr : new NoGil); },
+    [](void* entered) { delete static_cast<NoGil*>(entered); },
+};
 
 // Runs when only daemon threads are left. Those of them that were about to take the GIL get it first.
 void at_exit() {
@@ -53,7 +65,10 @@ void TakesGil::done() {
   coming.fetch_sub(1);
 }
 
+NoGil::NoGil() : state_(PyEval_SaveThread()) { let_go = true; }
+
 NoGil::~NoGil() {
+  let_go = false;
   TakesGil takes;
   if (!takes.allowed()) {
     takes.done();
@@ -72,6 +87,9 @@ NB_MODULE(_core, m) {
   bind_dtype(m);
   bind_buffer(m);
   bind_library(m);
+  bind_queue(m);
+  bind_event(m);
+  bind_submission(m);
   bind_encoder(m);
   bind_graph(m);
   bind_device(m);
@@ -79,6 +97,9 @@ NB_MODULE(_core, m) {
 
   init_encoders();
   set_wait_hook(check_signals);
+  set_block_hooks(&block_hooks);
+  // The threads that were coming stayed behind.
+  pthread_atfork(nullptr, nullptr, [] { coming.store(0); });
   nb::module_::import_("atexit").attr("register")(nb::cpp_function(at_exit));
 }
 

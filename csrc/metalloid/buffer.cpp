@@ -23,23 +23,36 @@ Buffer::Buffer(StorageRef storage, uint64_t offset, const Shape& shape, DType dt
       dtype_(dtype) {}
 
 bool Buffer::busy() const {
-  return !device().timeline().seen(storage_->last_use.load(std::memory_order_acquire));
+  for (const auto& queue : device().queues()) {
+    if (!queue->timeline().seen(storage_->last_use[queue->index()].load(std::memory_order_acquire)))
+      return true;
+  }
+  return false;
 }
 
-uint64_t Buffer::wait() const {
-  uint64_t serial = storage_->last_use.load(std::memory_order_acquire);
-  if (!device().timeline().seen(serial)) device().wait(serial);
-  return serial;
+template <class Done>
+void Buffer::wait(const Done& done) const {
+  for (const auto& queue : device().queues()) {
+    std::atomic<uint64_t>& last_use = storage_->last_use[queue->index()];
+    const uint64_t serial = last_use.load(std::memory_order_acquire);
+    if (!queue->timeline().seen(serial)) queue->wait(serial);
+    done(queue->timeline(), last_use, serial);
+  }
 }
 
 void Buffer::wait_to_read() const {
-  std::shared_ptr<const Failure> failure = device().timeline().failure(wait());
-  if (failure && failure->raises) failure->raise("Buffer: the work that last used it failed: ");
+  std::shared_ptr<const Failure> failure;
+  wait([&](Timeline& timeline, const std::atomic<uint64_t>&, uint64_t serial) {
+    std::shared_ptr<const Failure> found = timeline.failure(serial);
+    if (!failure && found && found->raises) failure = std::move(found);
+  });
+  if (failure) failure->raise("Buffer: the work that last used it failed: ");
 }
 
 void Buffer::wait_to_write() const {
-  uint64_t serial = wait();
-  storage_->last_use.compare_exchange_strong(serial, 0);
+  wait([](Timeline&, std::atomic<uint64_t>& last_use, uint64_t serial) {
+    last_use.compare_exchange_strong(serial, 0);
+  });
 }
 
 Buffer Buffer::index(int64_t i) const {
@@ -97,9 +110,14 @@ Buffer Buffer::view(DType dtype) const {
 }
 
 Overlap overlap(const Buffer& a, const Buffer& b) {
-  // By address, because two storages can share memory that was wrapped twice.
-  auto a_begin = reinterpret_cast<uintptr_t>(a.address());
-  auto b_begin = reinterpret_cast<uintptr_t>(b.address());
+  // By address, because two storages can share memory that was wrapped twice. What has no memory yet shares
+  // none.
+  uint64_t a_begin = a.offset(), b_begin = b.offset();
+  if (a.storage() != b.storage()) {
+    if (!a.storage()->backed || !b.storage()->backed) return Overlap::none;
+    a_begin = reinterpret_cast<uintptr_t>(a.address());
+    b_begin = reinterpret_cast<uintptr_t>(b.address());
+  }
   if (a_begin == b_begin && a.nbytes() == b.nbytes()) return Overlap::same;
   bool apart = a_begin + a.nbytes() <= b_begin || b_begin + b.nbytes() <= a_begin;
   return apart ? Overlap::none : Overlap::partial;

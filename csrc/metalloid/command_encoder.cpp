@@ -1,7 +1,6 @@
 #include "metalloid/command_encoder.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "metalloid/program.h"
@@ -39,27 +38,36 @@ std::string_view name_of(CommandEncoder::Status status) {
 CommandEncoder::CommandEncoder(Device& device, CommandOptions options)
     : Encoder(device),
       options_(std::move(options)),
+      queue_(options_.queue ? *options_.queue : device.queue()),
       tracks_(options_.concurrent && options_.hazards),
-      id_(encoder_ids.fetch_add(1, std::memory_order_relaxed) + 1) {}
+      id_(encoder_ids.fetch_add(1, std::memory_order_relaxed) + 1) {
+  if (&queue_.device() != &device) {
+    throw ValidationError(text("Device.commands: queue is of device ", queue_.device().name(),
+                               ", needs one of ", device.name()));
+  }
+}
 
 CommandEncoder::~CommandEncoder() {
-  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
-  if (encoder_) end_encoder();
-  close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
 }
 
 CommandEncoder::Status CommandEncoder::status() const {
   Status status = status_.load(std::memory_order_acquire);
-  if (status != Status::committed || !device_.timeline().reached(serial_)) return status;
-  return !device_.timeline().failure(serial_) ? Status::completed : Status::error;
+  if (status != Status::committed) return status;
+  switch (submission_->status()) {
+    case Submission::Status::completed:
+      return Status::completed;
+    case Submission::Status::error:
+      return Status::error;
+    case Submission::Status::committed:
+      break;
+  }
+  return status;
 }
 
 std::optional<double> CommandEncoder::gpu_time() const {
-  if (status() != Status::completed) return std::nullopt;
-  if (!command_buffer_) return 0.0;
-  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
-  command_buffer_->waitUntilCompleted();
-  return command_buffer_->GPUEndTime() - command_buffer_->GPUStartTime();
+  if (status_.load(std::memory_order_acquire) != Status::committed) return std::nullopt;
+  return submission_->gpu_time();
 }
 
 void CommandEncoder::refuse_encoding(const char* operation) const {
@@ -69,19 +77,28 @@ void CommandEncoder::refuse_encoding(const char* operation) const {
                    ", needs one that is still encoding; Device.commands() makes one"));
 }
 
+void CommandEncoder::open_command_buffer() {
+  held_.reserve(16);
+  command_buffer_ = queue_.begin_command_buffer();
+  if (!label().empty()) command_buffer_->setLabel(ns_string(label()).get());
+}
+
 void CommandEncoder::open() {
   AutoreleaseScope scope;
-  held_.reserve(16);
-  command_buffer_ = device_.begin_command_buffer();
-  if (!label().empty()) command_buffer_->setLabel(ns_string(label()).get());
+  if (!command_buffer_) {
+    open_command_buffer();
+  } else {
+    // An encoder begins with nothing bound and after all others.
+    pipeline_ = nullptr;
+    bound_.fill({});
+    memory_.fill(0);
+    tracker_.barrier();
+  }
   encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent
                                                                  : MTL::DispatchTypeSerial);
-  if (!encoder_) {
-    command_buffer_.reset();
-    device_.end_command_buffer();
-    throw DeviceError("Device.commands: Metal gave no compute encoder");
-  }
+  if (!encoder_) throw DeviceError("Device.commands: Metal gave no compute encoder");
   encoder_->retain();
+  encoder_->waitForFence(queue_.fence());
   if (!label().empty()) encoder_->setLabel(ns_string(label()).get());
   for (const std::string& name : groups_) encoder_->pushDebugGroup(ns_string(name).get());
 }
@@ -104,8 +121,8 @@ void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
   pipeline_ = &pipeline;
 }
 
-void CommandEncoder::set_buffer(uint8_t index, const Storage& storage, uint64_t offset, uint64_t length) {
-  MTL::Buffer* metal = storage.buffer.get();
+void CommandEncoder::set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length) {
+  MTL::Buffer* metal = storage.metal();
   // An empty view may start where its allocation ends.
   if (length == 0) offset = 0;
   Bound& bound = bound_[index];
@@ -323,38 +340,68 @@ void CommandEncoder::pop_group() {
 
 void CommandEncoder::end_encoder() {
   for (size_t i = 0; i < groups_.size(); ++i) encoder_->popDebugGroup();
+  encoder_->updateFence(queue_.fence());
   encoder_->endEncoding();
+  encoder_->release();
+  encoder_ = nullptr;
+}
+
+void CommandEncoder::check_event(const char* operation, const Event& event, uint64_t value) const {
+  check_encoding(operation);
+  check_event_value(operation, value);
+  if (&event.device() != &device_) {
+    throw ValidationError(text(operation, ": event is of device ", event.device().name(),
+                               ", needs one of the encoder's device ", device_.name()));
+  }
+}
+
+void CommandEncoder::signal(Event& event, uint64_t value) {
+  Turn turn(*this);
+  check_event("CommandEncoder.signal", event, value);
+  kept_.push_back(event.shared_from_this());
+  if (!command_buffer_) open_command_buffer();
+  if (encoder_) end_encoder();
+  command_buffer_->encodeSignalEvent(event.metal(), value);
+}
+
+void CommandEncoder::wait_for(Event& event, uint64_t value) {
+  Turn turn(*this);
+  check_event("CommandEncoder.wait_for", event, value);
+  kept_.push_back(event.shared_from_this());
+  if (!command_buffer_) open_command_buffer();
+  if (encoder_) end_encoder();
+  command_buffer_->encodeWait(event.metal(), value);
 }
 
 void CommandEncoder::close(Status status) {
-  if (encoder_) {
-    encoder_->release();
-    encoder_ = nullptr;
-    if (status == Status::discarded) command_buffer_.reset();
-    device_.end_command_buffer();
+  if (encoder_) end_encoder();
+  if (command_buffer_) {
+    command_buffer_.reset();
+    queue_.drop_command_buffer();
   }
   held_.clear();
   kept_.clear();
   status_.store(status, std::memory_order_release);
 }
 
-void CommandEncoder::commit() {
+std::shared_ptr<Submission> CommandEncoder::commit() {
   Turn turn(*this);
   check_encoding("CommandEncoder.commit");
-  if (encoder_) {
+  uint64_t serial = 0;
+  if (command_buffer_) {
     AutoreleaseScope scope;
-    end_encoder();
-    serial_ = device_.commit(command_buffer_, held_, std::move(kept_));
+    if (encoder_) end_encoder();
+    serial = queue_.commit(command_buffer_, held_, std::move(kept_));
   }
+  submission_ = std::make_shared<Submission>(queue_, label(), std::move(command_buffer_), serial);
   // The serial in the storages protects them now.
   close(Status::committed);
+  return submission_;
 }
 
 void CommandEncoder::discard() {
   Turn turn(*this);
-  if (status_.load(std::memory_order_relaxed) != Status::encoding) return;
-  if (encoder_) end_encoder();
-  close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
 }
 
 void CommandEncoder::wait(std::optional<double> timeout) {
@@ -363,26 +410,7 @@ void CommandEncoder::wait(std::optional<double> timeout) {
     throw Error(
         text("CommandEncoder.wait: the encoder is ", name_of(status), ", needs one that is committed"));
   }
-  Deadline deadline;
-  if (timeout) {
-    if (!(*timeout >= 0)) {
-      throw ValidationError(text("CommandEncoder.wait: timeout is ", *timeout, " seconds, needs 0 or more"));
-    }
-    // Longer than a year is for ever, and would overflow the clock.
-    if (*timeout < 3e7) {
-      deadline = std::chrono::steady_clock::now() + std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                                        std::chrono::duration<double>(*timeout));
-    }
-  }
-  uint64_t serial = serial_.load(std::memory_order_acquire);
-  if (!device_.wait(serial, deadline)) {
-    throw DeviceError(text("CommandEncoder.wait: not completed within ", *timeout, " seconds"));
-  }
-  std::shared_ptr<const Failure> failure = device_.timeline().failure(serial);
-  if (failure && failure->raises) {
-    failure->raise(text("CommandEncoder.wait: ", label().empty() ? "the command buffer" : label(),
-                        " ended in an error: "));
-  }
+  submission_->wait(timeout, "CommandEncoder.wait");
 }
 
 }  // namespace metalloid

@@ -11,7 +11,10 @@
 #include <vector>
 
 #include "metalloid/encoder.h"
+#include "metalloid/event.h"
 #include "metalloid/hazards.h"
+#include "metalloid/queue.h"
+#include "metalloid/submission.h"
 
 namespace metalloid {
 
@@ -24,6 +27,8 @@ struct CommandOptions {
   // Barriers go in by themselves where a dispatch touches what an earlier one wrote, or writes what it
   // touched; else only barrier() orders the dispatches of a concurrent encoder.
   bool hazards = true;
+  // Where it is committed to; null: the device's own.
+  Queue* queue = nullptr;
 };
 
 // Belongs to one thread at a time; two that use it at once get an Error. wait() and the getters may be
@@ -37,6 +42,7 @@ class CommandEncoder final : public Encoder {
   ~CommandEncoder() override;
 
   const std::string& label() const { return options_.label; }
+  Queue& queue() const { return queue_; }
   bool concurrent() const { return options_.concurrent; }
   bool hazards() const { return options_.hazards; }
   uint64_t dispatch_count() const { return dispatches_; }
@@ -52,6 +58,9 @@ class CommandEncoder final : public Encoder {
       refuse_encoding(operation);
   }
   bool encoding() const override { return status_.load(std::memory_order_acquire) == Status::encoding; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.empty(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
@@ -63,7 +72,12 @@ class CommandEncoder final : public Encoder {
   void push_group(std::string_view name) override;
   void pop_group() override;
 
-  void commit();
+  // On the device: the event gets `value` once everything encoded so far is done, or what is encoded after
+  // waits until it has `value` or more; so does what is committed to the queue later. Throw ValidationError.
+  void signal(Event& event, uint64_t value);
+  void wait_for(Event& event, uint64_t value);
+
+  std::shared_ptr<Submission> commit();
   // Throws DeviceError if the work failed or if `timeout` seconds pass first, KernelFault for what checks
   // found.
   void wait(std::optional<double> timeout = std::nullopt);
@@ -85,18 +99,22 @@ class CommandEncoder final : public Encoder {
   static constexpr size_t kBuffers = 31;
 
   [[noreturn]] void refuse_encoding(const char* operation) const;
-  // Opens the command buffer and an encoder of it, where that has not been done.
+  // Opens the command buffer and an encoder of it, where that has not been done. Between two encoders of a
+  // command buffer everything is ordered.
   void begin() {
     if (!encoder_) [[unlikely]]
       open();
   }
   void open();
+  void open_command_buffer();
+  void end_encoder();
+  void check_event(const char* operation, const Event& event, uint64_t value) const;
   void hold(Storage* storage);
   void hold(const Kernel& kernel);
   // Puts a barrier before a dispatch that needs one.
   void order(std::span<const MemoryUse> uses);
   void set_pipeline(const Pipeline& pipeline);
-  void set_buffer(uint8_t index, const Storage& storage, uint64_t offset, uint64_t length);
+  void set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length);
   void set_buffer(uint8_t index, const Buffer& buffer) {
     set_buffer(index, *buffer.storage(), buffer.offset(), buffer.nbytes());
   }
@@ -105,17 +123,16 @@ class CommandEncoder final : public Encoder {
   void put_barrier();
   void forget_bindings();
   void set_memory(uint8_t index, uint64_t length);
-  void end_encoder();
   void close(Status status);
 
   const CommandOptions options_;
+  Queue& queue_;
   const bool tracks_;
   const uint64_t id_;
   std::atomic<bool> busy_{false};
   std::atomic<Status> status_{Status::encoding};
   uint64_t dispatches_ = 0;
   uint64_t barriers_ = 0;
-  std::atomic<uint64_t> serial_{0};
 
   // Made by the first dispatch; an encoder without work costs the device nothing.
   NS::SharedPtr<MTL::CommandBuffer> command_buffer_;
@@ -124,10 +141,11 @@ class CommandEncoder final : public Encoder {
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
-  Kept kept_;
+  std::vector<Keepalive> kept_;
   HazardTracker tracker_;
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;
+  std::shared_ptr<Submission> submission_;  // once committed
 };
 
 std::string_view name_of(CommandEncoder::Status status);

@@ -10,10 +10,6 @@ namespace metalloid {
 
 namespace {
 
-// Metal's default number of command buffers per queue, and how many of them may wait to be committed.
-constexpr uint32_t kCommandBuffers = 64;
-constexpr uint32_t kOpenCommandBuffers = 48;
-
 // Software devices are called "softmetal <name>"; the rest is Metal proper.
 std::string short_name(const std::string& description) {
   constexpr std::string_view prefix = "softmetal ";
@@ -91,19 +87,37 @@ void Device::finish_all(std::chrono::milliseconds limit) {
     devices = registry().devices;
   }
   auto deadline = std::chrono::steady_clock::now() + limit;
-  for (Device* device : devices) device->timeline_.wait(device->timeline_.last_committed(), deadline);
+  for (Device* device : devices) {
+    for (const auto& queue : device->queues()) {
+      queue->timeline().wait(queue->timeline().last_committed(), deadline);
+    }
+  }
 }
 
 Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
     : name_(std::move(name)),
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
-      queue_(NS::TransferPtr(metal_->newCommandQueue(kCommandBuffers))),
       checked_(software::is_checked(metal_.get())),
-      timeline_(metal_.get(), &faults_, &checked_),
-      pool_(this, metal_.get(), &timeline_),
+      pool_(this, metal_.get()),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
-  if (!queue_) throw DeviceError("Device: Metal gave no command queue");
+  queue("");
+}
+
+Queue& Device::queue(std::string_view label) {
+  std::lock_guard lock(queues_mutex_);
+  for (const auto& queue : queues()) {
+    if (queue->label() == label) return *queue;
+  }
+  const size_t count = queue_count_.load(std::memory_order_relaxed);
+  if (count == kMaxQueues) {
+    throw Error(text("Device.queue: \"", label, "\" would be queue ", kMaxQueues + 1,
+                     " of the device, needs at most ", kMaxQueues, ", its own included"));
+  }
+  queues_[count] =
+      std::make_unique<Queue>(*this, std::string(label), static_cast<uint32_t>(count), &faults_, &checked_);
+  queue_count_.store(count + 1, std::memory_order_release);
+  return *queues_[count];
 }
 
 std::array<uint64_t, 3> Device::max_threads_per_threadgroup() const {
@@ -129,19 +143,30 @@ std::string Device::shader_compiler() {
   return separator == std::string::npos ? "" : label.substr(separator + 2);
 }
 
-Buffer Device::empty(const Shape& shape, DType dtype, const char* operation, Contents contents) {
+uint64_t Device::allocation_bytes(const Shape& shape, DType dtype, const char* operation) const {
   uint64_t bytes = byte_count(operation, shape, dtype);
   if (bytes > max_buffer_length()) {
     throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
                                " bytes, needs at most ", max_buffer_length(), " (max_buffer_length)"));
   }
-  StorageRef storage = pool_.allocate(bytes);
-  if (checked() && contents == Contents::undefined) {
-    // What Metal has discarded is undefined until somebody writes it; the checks know it by that.
-    storage->buffer->setPurgeableState(MTL::PurgeableStateEmpty);
-    storage->buffer->setPurgeableState(MTL::PurgeableStateNonVolatile);
-  }
+  return bytes;
+}
+
+Buffer Device::empty(const Shape& shape, DType dtype, const char* operation, Contents contents) {
+  StorageRef storage = pool_.allocate(allocation_bytes(shape, dtype, operation));
+  if (contents == Contents::undefined) mark_undefined(*storage.get());
   return Buffer(std::move(storage), 0, shape, dtype);
+}
+
+Buffer Device::placeholder(const Shape& shape, DType dtype, const char* operation) {
+  return Buffer(pool_.placeholder(allocation_bytes(shape, dtype, operation)), 0, shape, dtype);
+}
+
+void Device::mark_undefined(Storage& storage) const {
+  if (!checked()) return;
+  // What Metal has discarded is undefined until somebody writes it; the checks know it by that.
+  storage.buffer->setPurgeableState(MTL::PurgeableStateEmpty);
+  storage.buffer->setPurgeableState(MTL::PurgeableStateNonVolatile);
 }
 
 Buffer Device::zeros(const Shape& shape, DType dtype) {
@@ -181,56 +206,50 @@ const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {
   return pipeline;
 }
 
-bool Device::wait(uint64_t serial, const Deadline& deadline) {
-  if (!timeline_.wait(serial, deadline)) return false;
-  pool_.collect();
-  return true;
-}
-
-uint64_t Device::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                        Kept kept) {
-  uint64_t serial = timeline_.commit(buffer, used, std::move(kept));
+void Device::committed() {
   // Handlers run latest first. Metal may have some of its own, which take locks that our commits need: by now
   // they are registered, so ours come before them.
   static std::once_flag once;
   std::call_once(once, survive_forks);
-  return serial;
 }
 
 void Device::survive_forks() {
   // A lock that another thread holds during a fork would be held for ever in the child.
-  constexpr auto lock = [] {
+  static constexpr auto lock = [] {
     registry().mutex.lock();
     for (Device* device : registry().devices) {
-      device->timeline_.commit_mutex().lock();
+      device->queues_mutex_.lock();
+      for (const auto& queue : device->queues()) queue->timeline().commit_mutex().lock();
       device->pool_.mutex().lock();
-      device->timeline_.mutex().lock();
+      for (const auto& queue : device->queues()) {
+        queue->timeline().mutex().lock();
+        queue->watcher().mutex().lock();
+      }
     }
   };
-  constexpr auto unlock = [] {
+  static constexpr auto unlock = [] {
     for (Device* device : registry().devices) {
-      device->timeline_.mutex().unlock();
+      for (const auto& queue : device->queues()) {
+        queue->watcher().mutex().unlock();
+        queue->timeline().mutex().unlock();
+      }
       device->pool_.mutex().unlock();
-      device->timeline_.commit_mutex().unlock();
+      for (const auto& queue : device->queues()) queue->timeline().commit_mutex().unlock();
+      device->queues_mutex_.unlock();
     }
     registry().mutex.unlock();
   };
-  pthread_atfork(lock, unlock, unlock);
+  static constexpr auto unlock_in_child = [] {
+    for (Device* device : registry().devices) {
+      for (const auto& queue : device->queues()) queue->watcher().forget_thread();
+    }
+    unlock();
+  };
+  pthread_atfork(lock, unlock, unlock_in_child);
 }
 
-NS::SharedPtr<MTL::CommandBuffer> Device::begin_command_buffer() {
-  if (open_command_buffers_.fetch_add(1, std::memory_order_relaxed) >= kOpenCommandBuffers) {
-    end_command_buffer();
-    throw Error(text("Device.commands: ", kOpenCommandBuffers,
-                     " encoders have work that is not committed, needs fewer; commit or drop some"));
-  }
-  AutoreleaseScope scope;
-  auto buffer = NS::RetainPtr(queue_->commandBufferWithUnretainedReferences());
-  if (!buffer) {
-    end_command_buffer();
-    throw DeviceError("Device.commands: Metal gave no command buffer");
-  }
-  return buffer;
+void Device::poll() {
+  for (const auto& queue : queues()) queue->timeline().reached(queue->timeline().last_committed());
 }
 
 void set_check_settings(const software::CheckSettings& settings) {
@@ -240,8 +259,10 @@ void set_check_settings(const software::CheckSettings& settings) {
 }
 
 void Device::synchronize() {
-  wait(timeline_.last_committed());
-  if (auto failure = timeline_.untold()) failure->raise("Device.synchronize: ");
+  for (const auto& queue : queues()) queue->wait(queue->timeline().last_committed());
+  for (const auto& queue : queues()) {
+    if (auto failure = queue->timeline().untold()) failure->raise("Device.synchronize: ");
+  }
 }
 
 }  // namespace metalloid

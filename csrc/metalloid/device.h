@@ -13,9 +13,9 @@
 #include "metalloid/buffer.h"
 #include "metalloid/fault.h"
 #include "metalloid/library.h"
+#include "metalloid/queue.h"
 #include "metalloid/software.h"
 #include "metalloid/storage.h"
-#include "metalloid/timeline.h"
 
 namespace metalloid {
 
@@ -52,8 +52,11 @@ class Device {
   // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
   Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty",
                Contents contents = Contents::undefined);
-  // A place for `bytes` of memory that there is none of yet: a name, for who puts memory in its place later.
+  // What empty() gives, but the memory comes when somebody asks for it.
+  Buffer placeholder(const Shape& shape, DType dtype, const char* operation);
   StorageRef placeholder(uint64_t bytes) { return pool_.placeholder(bytes); }
+  // For the checks of a checked device: nobody has written the memory.
+  void mark_undefined(Storage& storage) const;
   Buffer zeros(const Shape& shape, DType dtype);
   Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
               void* owner);
@@ -77,37 +80,38 @@ class Device {
   // Waits for everything committed so far.
   // Throws KernelFault for faults of earlier work that nobody has waited for.
   void synchronize();
-  bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
-  // Lets go of what the device has finished with.
-  void retire() { timeline_.reached(timeline_.last_committed()); }
-  Timeline& timeline() { return timeline_; }
-  const Timeline& timeline() const { return timeline_; }
+  // Takes notice of what is complete without anybody having waited for it.
+  void poll();
+  // Takes back the memory that was freed while work used it.
+  void collect() { pool_.collect(); }
   MTL::Device* metal() const { return metal_.get(); }
 
-  // See Timeline::commit().
-  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  Kept kept);
-
-  // A command buffer that retains nothing. Metal blocks when too many are open, so that is an Error here;
-  // each needs one end_command_buffer() when it is committed or dropped.
-  NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer();
-  void end_command_buffer() { open_command_buffers_.fetch_sub(1, std::memory_order_relaxed); }
+  // The device's own queue, and one of that label, made when it is first asked for. Throws Error when there
+  // are too many.
+  Queue& queue() { return *queues_[0]; }
+  Queue& queue(std::string_view label);
+  std::span<const std::unique_ptr<Queue>> queues() const {
+    return {queues_.data(), queue_count_.load(std::memory_order_acquire)};
+  }
+  // To be called after every commit.
+  void committed();
 
  private:
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
+  uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
   const Pipeline& find_pipeline(const BuiltinKernel& kernel);
 
   const std::string name_;
   const NS::SharedPtr<MTL::Device> metal_;
   const std::string description_;
-  NS::SharedPtr<MTL::CommandQueue> queue_;
   std::atomic<bool> checked_;
   FaultLog faults_;
-  Timeline timeline_;
   StoragePool pool_;
-  std::atomic<uint32_t> open_command_buffers_{0};
+  std::mutex queues_mutex_;
+  std::array<std::unique_ptr<Queue>, kMaxQueues> queues_;
+  std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
   std::unique_ptr<Library> library_;
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;

@@ -76,6 +76,9 @@ class Encoder {
   virtual void check_encoding(const char* operation) const = 0;
   virtual bool encoding() const = 0;
 
+  // Memory for what a dispatch will write.
+  virtual Buffer output(const Shape& shape, DType dtype, const char* operation) = 0;
+
   // Runs `pipeline` over `threadgroups` of `threads` each. The arguments must be all that the kernel has,
   // and valid: operations check before they come here.
   virtual void dispatch(const Operation& operation, const Pipeline& pipeline,

@@ -21,48 +21,49 @@ Buffer moved(const Buffer& view, const Buffer& from, const Buffer& to) {
                 view.dtype());
 }
 
-MemoryUse moved(const MemoryUse& use, const Buffer& from, const Buffer& to) {
-  const uint64_t begin = to.offset() + (use.begin - from.offset());
-  return {to.storage(), begin, begin + (use.end - use.begin), use.reads, use.writes};
-}
-
-// Calls visit(storage reference) for all memory that the nodes keep.
-template <class Visit>
-void for_each_reference(const std::vector<Node>& nodes, const Visit& visit) {
-  for (const Node& node : nodes) {
-    for (const NodeArgument& argument : node.arguments) {
-      if (argument.buffer) visit(argument.buffer->storage());
-    }
-    for (const StorageRef& storage : node.declared) visit(storage.get());
-  }
-}
-
-// Puts other storages in the place of some.
-void replace(std::vector<Node>& nodes, const std::unordered_map<const Storage*, StorageRef>& by) {
+// Puts other storages, by their numbers, in the place of some; null: none.
+void replace(std::vector<Node>& nodes, const std::vector<StorageRef>& by) {
   for (Node& node : nodes) {
     for (NodeArgument& argument : node.arguments) {
       if (!argument.buffer) continue;
-      auto found = by.find(argument.buffer->storage());
-      if (found == by.end()) continue;
-      argument.buffer = Buffer(found->second, argument.buffer->offset(), argument.buffer->shape(),
-                               argument.buffer->dtype());
-    }
-    for (MemoryUse& use : node.uses) {
-      if (auto found = by.find(use.storage); found != by.end()) use.storage = found->second.get();
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != argument.buffer->storage() || !by[use.id]) continue;
+        argument.buffer =
+            Buffer(by[use.id], argument.buffer->offset(), argument.buffer->shape(), argument.buffer->dtype());
+        break;
+      }
     }
     for (StorageRef& storage : node.declared) {
-      if (auto found = by.find(storage.get()); found != by.end()) storage = found->second;
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != storage.get() || !by[use.id]) continue;
+        storage = by[use.id];
+        break;
+      }
+    }
+    for (MemoryUse& use : node.uses) {
+      if (by[use.id]) use.storage = by[use.id].get();
     }
   }
 }
 
 }  // namespace
 
-Graph::Turn::Turn(Graph& graph) : busy_(graph.busy_) {
-  if (busy_.exchange(true, std::memory_order_acquire)) {
-    throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
+// Taken for the length of a call; see CommandEncoder.
+class Graph::Turn {
+ public:
+  explicit Turn(Graph& graph) : busy_(graph.busy_) {
+    if (busy_.exchange(true, std::memory_order_acquire)) {
+      throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
+    }
   }
-}
+  ~Turn() { busy_.store(false, std::memory_order_release); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  std::atomic<bool>& busy_;
+};
+
 // Recording -----------------------------------------------------------------------------------------
 
 void Graph::check_encoding(const char* operation) const {
@@ -79,14 +80,20 @@ void Graph::check_finished(const char* operation) const {
 
 void Graph::record(Node&& node) {
   if (recorded_.size() == UINT32_MAX) throw Error("Graph: it has 2^32 dispatches, needs fewer");
+  node.barrier = std::exchange(barrier_, false);
+  node.group = group_;
   node.origins = {static_cast<uint32_t>(recorded_.size())};
+  for (MemoryUse& use : node.uses) use.id = id_of(use.storage);
   if (!node.label.empty() && !labels_.emplace(node.label, node.origins.front()).second) {
     throw ValidationError(text("dispatch of ", node.pipeline->name, ": label \"", node.label,
                                "\" names another node of the graph, needs one of its own"));
   }
-  node.barrier = std::exchange(barrier_, false);
-  node.group = group_;
   recorded_.push_back(std::move(node));
+}
+
+uint32_t Graph::id_of(Storage* storage) {
+  auto [found, added] = ids_.try_emplace(storage, static_cast<uint32_t>(ids_.size()));
+  return found->second;
 }
 
 void Graph::dispatch(const Operation& operation, const Pipeline& pipeline,
@@ -138,7 +145,6 @@ void Graph::discard() {
   recorded_.clear();
   optimized_.clear();
   names_.clear();
-  labels_.clear();
   program_.reset();
 }
 
@@ -147,7 +153,6 @@ void Graph::discard() {
 void Graph::optimize(const PassOptions& options) {
   Turn turn(*this);
   check_finished("Graph.optimize");
-  find_internal();
   options_ = options;
   passes_done_ = false;
   program_.reset();
@@ -158,71 +163,82 @@ void Graph::optimize(const PassOptions& options) {
 // that the caller made and forgot, or a state that lives from one run to the next, is not the graph's to use.
 void Graph::find_internal() {
   if (std::exchange(internal_known_, true)) return;
-  std::unordered_map<const Storage*, uint32_t> references;
-  for_each_reference(recorded_, [&](const Storage* storage) { ++references[storage]; });
-  // What runs or has run refers to it as well, once.
-  if (program_) {
-    for (const StorageRef& storage : program_->storages()) ++references[storage.get()];
+  const size_t count = ids_.size();
+  internal_.assign(count, false);
+  struct References {
+    const Storage* storage = nullptr;
+    uint32_t count = 0;
+  };
+  std::vector<References> ours(count);
+  const auto refer = [&](const Storage* storage) {
+    References& references = ours[ids_.at(storage)];
+    references.storage = storage;
+    ++references.count;
+  };
+  for (const Node& node : recorded_) {
+    for (const NodeArgument& argument : node.arguments) {
+      if (argument.buffer) refer(argument.buffer->storage());
+    }
+    for (const StorageRef& storage : node.declared) refer(storage.get());
   }
-  for (const auto& [storage, count] : references) {
-    const bool ours = storage->references.load(std::memory_order_acquire) == count;
-    if (ours && storage->buffer && !storage->release_owner) internal_.insert(storage);
+  for (size_t id = 0; id < count; ++id) {
+    const auto& [storage, references] = ours[id];
+    if (!storage || storage->release_owner) continue;
+    internal_[id] = storage->references.load(std::memory_order_acquire) == references;
   }
-  std::unordered_map<const Storage*, RangeSet> written;
+  std::vector<RangeSet> written(count);
   for (const Node& node : recorded_) {
     for (const MemoryUse& use : node.uses) {
-      if (use.empty() || !use.reads || !internal_.contains(use.storage)) continue;
-      if (!written[use.storage].covers(use.begin, use.end)) internal_.erase(use.storage);
+      if (!use.reads || use.empty() || !internal_[use.id]) continue;
+      if (!written[use.id].covers(use.begin, use.end)) internal_[use.id] = false;
     }
     for (const MemoryUse& use : node.uses) {
-      if (!use.empty() && use.overwrites()) written[use.storage].add(use.begin, use.end);
+      if (use.overwrites() && !use.empty()) written[use.id].add(use.begin, use.end);
     }
   }
 }
 
-// From here on the nodes name their memory without having any.
-void Graph::free_internal() {
-  if (std::exchange(internal_freed_, true)) return;
-  std::unordered_map<const Storage*, StorageRef> placeholders;
-  for (const Storage* storage : internal_) {
-    placeholders.emplace(storage, device_.placeholder(storage->capacity));
+// Gives the graph's own buffers other places, of which none has memory yet.
+void Graph::renew_internal(bool all) {
+  std::vector<StorageRef> places(ids_.size());
+  std::unordered_map<const Storage*, uint32_t> ids;
+  for (const auto& [storage, id] : ids_) {
+    if (internal_[id] && (all || storage->backed)) {
+      places[id] = device_.placeholder(storage->capacity);
+      ids.emplace(places[id].get(), id);
+    } else {
+      ids.emplace(storage, id);
+    }
   }
-  internal_.clear();
-  for (const auto& [storage, placeholder] : placeholders) internal_.insert(placeholder.get());
-  replace(recorded_, placeholders);
-  replace(optimized_, placeholders);
+  replace(recorded_, places);
+  replace(optimized_, places);
+  ids_ = std::move(ids);
 }
 
 void Graph::prepare() {
   if (program_) return;
   Places places;
-  std::vector<StorageRef> memory;
+  memory_.reset();
   if (options_) {
     find_internal();
     if (!std::exchange(passes_done_, true)) {
       optimized_ = recorded_;
       counts_ = {};
-      const std::vector<bool> before = barriers(recorded_);
-      counts_.barriers_before = static_cast<uint64_t>(std::count(before.begin(), before.end(), true));
       if (options_->remove_dead) counts_.removed = remove_dead(optimized_, internal_);
       if (options_->fuse) counts_.fused = fuse(device_, optimized_, internal_, ops::fusions());
       if (options_->reorder) reorder(optimized_, internal_, *options_);
     }
-    plan_ = {};
-    if (options_->plan_memory) free_internal();
-    MemoryPlan plan = plan_memory(optimized_, internal_);
-    if (options_->plan_memory && plan.peak > 0 && plan.peak <= device_.max_buffer_length()) {
-      memory.emplace_back(device_.empty({plan.peak}, DType::uint8, "Graph").storage());
-      for (const auto& [storage, offset] : plan.offsets) places[storage] = {memory.front().get(), offset};
-      plan_ = std::move(plan);
-    } else if (internal_freed_) {
-      for (const auto& [storage, offset] : plan.offsets) {
-        memory.emplace_back(device_.empty({storage->capacity}, DType::uint8, "Graph").storage());
-        places[storage] = {memory.back().get(), 0};
-      }
+    plan_ = options_->plan_memory ? plan_memory(optimized_, internal_) : MemoryPlan{};
+    if (plan_.peak > 0 && plan_.peak <= device_.max_buffer_length()) {
+      renew_internal(false);
+      memory_ = device_.empty({plan_.peak}, DType::uint8, "Graph");
+      places.resize(ids_.size());
+      for (const auto& [id, offset] : plan_.offsets) places[id] = {memory_->storage(), offset};
+    } else {
+      plan_ = {};
     }
   }
-  program_ = std::make_shared<Program>(device_, running(), places);
+  program_ = std::make_shared<Program>(device_, running(), ids_.size(), places, memory_);
   find_sites();
 }
 
@@ -253,13 +269,11 @@ void Graph::find_sites() {
   };
   find_in(recorded_, &Named::recorded);
   find_in(running(), &Named::running);
-  uses_.clear();
-  references_.clear();
-  for_each_reference(running(), [&](const Storage* storage) { ++references_[storage]; });
+  uses_.assign(names_.empty() ? 0 : ids_.size(), {});
   running_of_.assign(recorded_.size(), kGone);
   for (uint32_t i = 0; i < running().size(); ++i) {
     for (const MemoryUse& use : running()[i].uses) {
-      if (!use.empty()) uses_[use.storage].push_back({use, i});
+      if (!uses_.empty() && !use.empty()) uses_[use.id].push_back(use);
     }
     for (uint32_t origin : running()[i].origins) running_of_[origin] = i;
   }
@@ -293,28 +307,20 @@ std::vector<std::pair<std::string, Buffer>> Graph::names() const {
   return all;
 }
 
-// Whether the use of a node that runs is one of the named buffer's. A node that is not given the buffer stays
-// with its memory, whatever it has been declared to touch.
-bool Graph::goes_along(const Named& named, const MemoryUse& use, uint32_t node) {
-  if (!inside(use.storage, use.begin, use.end, named.buffer)) return false;
-  auto site = std::lower_bound(named.running.begin(), named.running.end(), node,
-                               [](const Site& each, uint32_t wanted) { return each.node < wanted; });
-  return site != named.running.end() && site->node == node;
-}
-
 // Whether no node has to wait for another after the change that did not before.
 bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
-  auto found = uses_.find(to.storage());
-  if (found == uses_.end()) return true;
+  auto found = ids_.find(to.storage());
+  if (found == ids_.end()) return true;
   const Buffer& from = named.buffer;
   for (const Site& site : named.running) {
     for (const MemoryUse& use : running()[site.node].uses) {
       if (!inside(use.storage, use.begin, use.end, from)) continue;
-      const MemoryUse then = moved(use, from, to);
-      for (const auto& [other, node] : found->second) {
+      const uint64_t begin = to.offset() + (use.begin - from.offset());
+      const uint64_t end = begin + (use.end - use.begin);
+      for (const MemoryUse& other : uses_[found->second]) {
         if (!use.writes && !other.writes) continue;
-        if (goes_along(named, other, node)) continue;
-        const bool now = other.begin < then.end && then.begin < other.end;
+        if (inside(other.storage, other.begin, other.end, from)) continue;  // goes with it
+        const bool now = other.begin < end && begin < other.end;
         const bool before = other.storage == use.storage && other.begin < use.end && use.begin < other.end;
         if (now && !before) return false;
       }
@@ -325,26 +331,27 @@ bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
 
 void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from,
                  const Buffer& to) {
-  uint32_t last = kGone;
+  const uint32_t id = id_of(to.storage());
   for (const Site& site : sites) {
     Node& node = nodes[site.node];
     std::optional<Buffer>& view = node.arguments[site.argument].buffer;
     view = moved(*view, from, to);
-    // Once for each node: what has been moved may lie inside `from` again.
-    if (std::exchange(last, site.node) == site.node) continue;
     for (MemoryUse& use : node.uses) {
-      if (inside(use.storage, use.begin, use.end, from)) use = moved(use, from, to);
+      if (!inside(use.storage, use.begin, use.end, from)) continue;
+      use = {to.storage(),
+             to.offset() + (use.begin - from.offset()),
+             to.offset() + (use.end - from.offset()),
+             use.reads,
+             use.writes,
+             id};
+      if (!node.declared.empty()) node.declared.emplace_back(to.storage());
     }
-    if (node.declared.empty()) continue;
-    std::vector<StorageRef> declared;
-    for (const MemoryUse& use : node.uses) declared.emplace_back(use.storage);
-    node.declared = std::move(declared);
   }
 }
 
 Program& Graph::changeable() {
   // What was committed holds it; what the device has finished does so until somebody looks.
-  if (program_.use_count() > 1) device_.retire();
+  if (program_.use_count() > 1) device_.poll();
   if (program_.use_count() > 1) program_ = std::make_shared<Program>(std::as_const(*program_));
   std::atomic_thread_fence(std::memory_order_acquire);
   return *program_;
@@ -394,20 +401,14 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   if (to.storage() == from.storage() && to.offset() == from.offset()) return;
 
   const bool quick = keeps_its_order(named, to);
-  std::vector<Use> gone;
-  if (quick) {
-    std::erase_if(uses_[from.storage()], [&](const Use& each) {
-      const bool goes = goes_along(named, each.use, each.node);
-      if (goes) gone.push_back(each);
-      return goes;
-    });
-  }
   move(recorded_, named.recorded, from, to);
   if (options_) move(optimized_, named.running, from, to);
+  // What is bound from outside is nobody's but the caller's.
+  if (internal_known_) internal_.resize(ids_.size());
+  uses_.resize(ids_.size());
   named.buffer = to;
   if (!quick) {
     // Other nodes depend on each other now, so everything is decided anew.
-    overlaps_unknown_ = true;
     passes_done_ = false;
     program_.reset();
     return;
@@ -418,12 +419,21 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     const Buffer& view = *node.arguments[site.argument].buffer;
     program.set_buffer(site.node, place_in_step(node, site.argument), view.storage(), view.offset());
   }
-  for (const auto& [use, node] : gone) uses_[to.storage()].push_back({moved(use, from, to), node});
-  if (to.storage() == from.storage()) return;
-  references_[to.storage()] += named.running.size();
-  uint64_t& left = references_[from.storage()];
-  left -= std::min<uint64_t>(left, named.running.size());
-  program.replace_storage(to.storage(), left == 0 ? from.storage() : nullptr);
+  // The uses that went along.
+  std::vector<MemoryUse>& left = uses_[ids_.at(from.storage())];
+  std::vector<MemoryUse>& joined = uses_[ids_.at(to.storage())];
+  std::vector<MemoryUse> gone;
+  std::erase_if(left, [&](const MemoryUse& use) {
+    const bool goes = inside(use.storage, use.begin, use.end, from);
+    if (goes) gone.push_back(use);
+    return goes;
+  });
+  for (const MemoryUse& use : gone) {
+    joined.push_back({to.storage(), to.offset() + (use.begin - from.offset()),
+                      to.offset() + (use.end - from.offset()), use.reads, use.writes, ids_.at(to.storage())});
+  }
+  if (to.storage() != from.storage())
+    program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -481,37 +491,44 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
   changeable().set_bytes(place, place_in_step(node, argument), node.arguments[argument].bytes);
 }
 
-// Operations write what they read in place or not at all. Not before it runs, because buffers that trade
-// places are bound one after the other.
-void Graph::check_overlaps() {
-  if (!overlaps_unknown_) return;
-  for (const Node& node : recorded_) {
-    if (!node.operation) continue;
-    for (const MemoryUse& written : node.uses) {
-      if (!written.writes) continue;
-      for (const MemoryUse& use : node.uses) {
-        if (use.storage != written.storage || use.end <= written.begin || written.end <= use.begin) continue;
-        if (use.begin == written.begin && use.end == written.end) continue;
-        throw ValidationError(text("Graph.encode: ", node.name(),
-                                   " has an output that lies partly over one of its inputs since rebind(), "
-                                   "needs one that is an input or shares no memory with any"));
-      }
-    }
-  }
-  overlaps_unknown_ = false;
-}
-
 // Running -------------------------------------------------------------------------------------------
 
 void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   Turn turn(*this);
+  encode_part(encoder, first, last);
+}
+
+std::shared_ptr<Submission> Graph::submit(uint32_t first, uint32_t last, uint32_t early, Queue* queue) {
+  Turn turn(*this);
+  check_finished("Graph.commit");
+  Queue& on = queue ? *queue : device_.queue();
+  if (&on.device() != &device_) {
+    throw ValidationError(text("Graph.commit: queue is of device ", on.device().name(),
+                               ", needs one of the graph's device ", device_.name()));
+  }
+  // Two runs share the graph's own memory, and nothing else orders two queues.
+  if (last_run_ && &last_run_->queue() != &on) last_run_->wait_until_done();
+  std::shared_ptr<Submission> before;
+  if (early > 0 && early < last - first) {
+    CommandEncoder encoder(device_, {label_, true, true, &on});
+    encode_part(encoder, first, first + early);
+    first += early;
+    before = encoder.commit();
+  }
+  CommandEncoder encoder(device_, {label_, true, true, &on});
+  encode_part(encoder, first, last);
+  last_run_ = encoder.commit();
+  if (before) last_run_->include(std::move(before));
+  return last_run_;
+}
+
+void Graph::encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   check_finished("Graph.encode");
   if (&encoder.device() != &device_) {
     throw ValidationError(text("Graph.encode: the encoder is of device ", encoder.device().name(),
                                ", needs one of the graph's device ", device_.name()));
   }
   prepare();
-  check_overlaps();
   if (first > last || last > running().size()) {
     throw std::out_of_range(
         text("Graph.encode: nodes ", first, " to ", last, ", needs some of 0 to ", running().size()));
@@ -519,35 +536,30 @@ void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
   encoder.replay(program_, first, last);
 }
 
-const std::vector<Node>& Graph::current_nodes() {
+const std::vector<Node>& Graph::nodes() {
+  Turn turn(*this);
   if (state_ == State::recording) return recorded_;
   check_finished("Graph.nodes");
   prepare();
   return running();
 }
 
-std::shared_ptr<const Program> Graph::program() {
+const Program& Graph::program() {
   Turn turn(*this);
   check_finished("Graph");
   prepare();
-  return program_;
+  return *program_;
 }
 
-std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() {
-  return inspect([](const std::vector<Node>& nodes) { return dependencies(nodes); });
-}
+std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() { return dependencies(nodes(), ids_.size()); }
 
-MemoryPlan Graph::memory() {
-  Turn turn(*this);
-  check_finished("Graph.memory");
-  prepare();
+const MemoryPlan& Graph::memory() {
+  program();
   return plan_;
 }
 
-PassCounts Graph::counts() {
-  Turn turn(*this);
-  check_finished("Graph");
-  prepare();
+const PassCounts& Graph::counts() {
+  program();
   return counts_;
 }
 
@@ -561,19 +573,10 @@ std::unique_ptr<Graph> Graph::clone() {
   made->options_ = options_;
   for (const auto& [name, named] : names_) made->names_.emplace(name, Named{named.buffer, {}, {}});
   made->labels_ = labels_;
+  made->ids_ = ids_;
   made->internal_ = internal_;
   made->internal_known_ = true;
-  made->internal_freed_ = internal_freed_;
-  if (!internal_freed_) {
-    std::unordered_map<const Storage*, StorageRef> own;
-    for (const Storage* storage : internal_) {
-      own.emplace(storage,
-                  StorageRef(device_.empty({storage->capacity}, DType::uint8, "Graph.clone").storage()));
-    }
-    made->internal_.clear();
-    for (const auto& [storage, copy] : own) made->internal_.insert(copy.get());
-    replace(made->recorded_, own);
-  }
+  made->renew_internal(true);
   return made;
 }
 

@@ -9,7 +9,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -17,6 +16,7 @@
 #include "metalloid/node.h"
 #include "metalloid/passes.h"
 #include "metalloid/program.h"
+#include "metalloid/submission.h"
 
 namespace metalloid {
 
@@ -29,6 +29,9 @@ class Graph final : public Encoder {
 
   void check_encoding(const char* operation) const override;
   bool encoding() const override { return state_ == State::recording; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.placeholder(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
@@ -60,39 +63,23 @@ class Graph final : public Encoder {
 
   // Encodes the nodes from `first` up to `last`.
   void encode(CommandEncoder& encoder, uint32_t first, uint32_t last);
+  // Commits them to the queue, or the device's own: the first `early` of them at once, so that the device has
+  // something to do while the others are encoded. What it returns stands for all of them.
+  std::shared_ptr<Submission> submit(uint32_t first, uint32_t last, uint32_t early, Queue* queue);
   // A graph of its own with the same nodes. It shares the memory that is not the graph's alone.
   std::unique_ptr<Graph> clone();
 
   // As they run.
-  // What `look` makes of the nodes, which it must not keep.
-  template <class Look>
-  auto inspect(const Look& look) {
-    Turn turn(*this);
-    return look(current_nodes());
-  }
-  size_t size() {
-    return inspect([](const std::vector<Node>& nodes) { return nodes.size(); });
-  }
-  std::shared_ptr<const Program> program();
+  const std::vector<Node>& nodes();
+  const Program& program();
   std::vector<std::pair<uint32_t, uint32_t>> edges();
-  MemoryPlan memory();
-  PassCounts counts();
+  const MemoryPlan& memory();
+  const PassCounts& counts();
   size_t recorded_count() const { return recorded_.size(); }
 
  private:
   enum class State : uint8_t { recording, finished, discarded };
-
-  // Taken for the length of a call; see CommandEncoder.
-  class Turn {
-   public:
-    explicit Turn(Graph& graph);
-    ~Turn() { busy_.store(false, std::memory_order_release); }
-    Turn(const Turn&) = delete;
-    Turn& operator=(const Turn&) = delete;
-
-   private:
-    std::atomic<bool>& busy_;
-  };
+  class Turn;
 
   struct Site {
     uint32_t node;
@@ -104,21 +91,15 @@ class Graph final : public Encoder {
     std::vector<Site> recorded, running;
   };
 
-  struct Use {
-    MemoryUse use;
-    uint32_t node;
-  };
-
   void record(Node&& node);
-  const std::vector<Node>& current_nodes();
+  uint32_t id_of(Storage* storage);
+  void encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last);
   void check_finished(const char* operation) const;
   // Brings the nodes and the program up to date.
   void prepare();
   void find_internal();
-  void free_internal();
+  void renew_internal(bool all);
   void find_sites();
-  void check_overlaps();
-  static bool goes_along(const Named& named, const MemoryUse& use, uint32_t node);
   bool keeps_its_order(const Named& named, const Buffer& to) const;
   void move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from, const Buffer& to);
   Program& changeable();
@@ -138,21 +119,22 @@ class Graph final : public Encoder {
   std::vector<Node> optimized_;
   std::optional<PassOptions> options_;
   bool passes_done_ = false;
-  bool overlaps_unknown_ = false;
   PassCounts counts_;
   MemoryPlan plan_;
-  std::unordered_set<const Storage*> internal_;
+  // The storages that the nodes use, or have used, and their numbers.
+  std::unordered_map<const Storage*, uint32_t> ids_;
+  Internal internal_;
+  std::optional<Buffer> memory_;  // that they share
   bool internal_known_ = false;
-  bool internal_freed_ = false;
 
   std::map<std::string, Named, std::less<>> names_;
   std::unordered_map<std::string, uint32_t> labels_;
   static constexpr uint32_t kGone = ~uint32_t{0};
   std::vector<uint32_t> running_of_;  // by place in the recording
   // What the nodes that run do with each storage.
-  std::unordered_map<const Storage*, std::vector<Use>> uses_;
-  std::unordered_map<const Storage*, uint64_t> references_;  // of those nodes
-  std::shared_ptr<Program> program_;                         // null: to be made
+  std::vector<std::vector<MemoryUse>> uses_;
+  std::shared_ptr<Program> program_;  // null: to be made
+  std::shared_ptr<Submission> last_run_;
 };
 
 }  // namespace metalloid

@@ -96,8 +96,9 @@ uint64_t HazardTracker::conflicts(std::span<const MemoryUse> uses) {
   if (used_ == 0) return 0;
   uint64_t found = 0;
   for (const MemoryUse& use : uses) {
+    if (use.empty()) continue;
     const Entry* entry = find(use.storage);
-    if (!entry || use.empty()) continue;
+    if (!entry) continue;
     found += entry->writes.overlaps(use.begin, use.end) ||
              (use.writes && entry->reads.overlaps(use.begin, use.end));
   }

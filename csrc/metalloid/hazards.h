@@ -18,8 +18,10 @@ struct MemoryUse {
   uint64_t end;
   bool reads;
   bool writes;
+  uint32_t id = 0;  // of the storage, among those of a graph
 
-  bool empty() const { return begin >= end; }
+  // Neither read nor written, as far as anybody says: only there.
+  bool empty() const { return begin >= end || !(reads || writes); }
   // All bytes, whatever was there before.
   bool overwrites() const { return writes && !reads; }
 };

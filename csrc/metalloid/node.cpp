@@ -78,6 +78,15 @@ Node make_node(const Kernel& kernel, std::span<const Value> values, const Grid& 
     node.arguments.push_back(std::move(argument));
   }
   uses_of(kernel, values, declared, node.uses);
+  for (const NodeArgument& argument : node.arguments) {
+    if (!argument.buffer) continue;
+    MemoryUse use = use_of(*argument.buffer, Access::read);
+    const auto is_there = [&use](const MemoryUse& other) {
+      return other.storage == use.storage && other.begin <= use.begin && other.end >= use.end;
+    };
+    use.reads = false;
+    if (std::none_of(node.uses.begin(), node.uses.end(), is_there)) node.uses.push_back(use);
+  }
   for (const auto& list : {declared.reads, declared.writes}) {
     if (!list) continue;
     for (const Buffer* buffer : *list) node.declared.emplace_back(buffer->storage());

@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "metalloid/encoder.h"
@@ -25,7 +24,7 @@ struct NodeArgument {
 struct Node {
   const Operation* operation = nullptr;  // null: a kernel of somebody's own
   const Pipeline* pipeline = nullptr;
-  KernelRef kernel;  // keeps the pipeline of such a kernel
+  std::shared_ptr<const Kernel> kernel;  // keeps the pipeline of such a kernel
   std::string label;
   std::string group;  // debug groups, separated by slashes
   // Does nothing but what its uses say.
@@ -33,6 +32,7 @@ struct Node {
   // An explicit barrier stands before it.
   bool barrier = false;
   std::vector<NodeArgument> arguments;
+  // All memory of the arguments and of what was declared.
   std::vector<MemoryUse> uses;
   std::vector<StorageRef> declared;  // keeps the memory of uses that are no arguments
   Grid grid{Grid::Unit::threadgroups, {}};
@@ -72,18 +72,29 @@ Node make_node(const Operation& operation, const Pipeline& pipeline,
 Node make_node(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
                const Extent& threadgroup, const Declared& declared);
 
-// Memory that a graph has put elsewhere: from where it was to the storage and the offset of its first byte.
-struct Place {
-  Storage* storage;
-  uint64_t offset;
-};
-using Places = std::unordered_map<const Storage*, Place>;
+// The number of a storage that the node uses.
+inline uint32_t id_in(const Node& node, const Storage* storage) {
+  for (const MemoryUse& use : node.uses) {
+    if (use.storage == storage) return use.id;
+  }
+  throw Error("Graph: a dispatch has an argument that its uses do not tell of");
+}
 
+// Where a graph has put memory: the storage, null for what stays where it is, and the offset of its first
+// byte. By the number of the storage.
+struct Place {
+  Storage* storage = nullptr;
+  uint64_t offset = 0;
+};
+using Places = std::vector<Place>;
+
+inline bool is_placed(const MemoryUse& use, const Places& places) {
+  return use.id < places.size() && places[use.id].storage;
+}
 inline MemoryUse placed(const MemoryUse& use, const Places& places) {
-  auto found = places.find(use.storage);
-  if (found == places.end()) return use;
-  const Place& place = found->second;
-  return {place.storage, place.offset + use.begin, place.offset + use.end, use.reads, use.writes};
+  if (!is_placed(use, places)) return use;
+  const auto& [storage, offset] = places[use.id];
+  return {storage, offset + use.begin, offset + use.end, use.reads, use.writes, use.id};
 }
 
 }  // namespace metalloid

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <queue>
 #include <set>
-#include <unordered_map>
+#include <utility>
 
 #include "metalloid/hazards.h"
 
@@ -17,16 +18,6 @@ constexpr uint64_t kLeastLiveBytes = uint64_t{64} << 20;
 // Where one allocation is used more often than this, looking for pairs in it would take too long.
 constexpr size_t kMostUses = 64;
 constexpr int kFusionRounds = 4;
-
-// Calls visit(storage, end) for all memory that a node needs, whether or not its uses tell of it.
-template <class Visit>
-void for_each_storage(const Node& node, const Visit& visit) {
-  for (const MemoryUse& use : node.uses) visit(use.storage, use.end);
-  for (const NodeArgument& argument : node.arguments) {
-    if (argument.buffer)
-      visit(argument.buffer->storage(), argument.buffer->offset() + argument.buffer->nbytes());
-  }
-}
 
 uint64_t aligned(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -46,9 +37,9 @@ void erase_marked(std::vector<Node>& nodes, const std::vector<bool>& marked) {
 
 }  // namespace
 
-uint64_t remove_dead(std::vector<Node>& nodes, const InternalStorages& internal) {
+uint64_t remove_dead(std::vector<Node>& nodes, const Internal& internal) {
   // Backwards: the bytes of the graph's own buffers that a later node reads.
-  std::unordered_map<const Storage*, RangeSet> wanted;
+  std::vector<RangeSet> wanted(internal.size());
   std::vector<bool> dead(nodes.size());
   uint64_t removed = 0;
   for (size_t i = nodes.size(); i-- > 0;) {
@@ -56,7 +47,7 @@ uint64_t remove_dead(std::vector<Node>& nodes, const InternalStorages& internal)
     bool live = !node.pure;
     for (const MemoryUse& use : node.uses) {
       if (!use.writes || use.empty()) continue;
-      live |= !internal.contains(use.storage) || wanted[use.storage].overlaps(use.begin, use.end);
+      live |= !internal[use.id] || wanted[use.id].overlaps(use.begin, use.end);
     }
     if (!live) {
       dead[i] = true;
@@ -64,11 +55,10 @@ uint64_t remove_dead(std::vector<Node>& nodes, const InternalStorages& internal)
       continue;
     }
     for (const MemoryUse& use : node.uses) {
-      if (use.overwrites() && internal.contains(use.storage)) wanted[use.storage].remove(use.begin, use.end);
+      if (use.overwrites() && internal[use.id]) wanted[use.id].remove(use.begin, use.end);
     }
     for (const MemoryUse& use : node.uses) {
-      if (use.reads && !use.empty() && internal.contains(use.storage))
-        wanted[use.storage].add(use.begin, use.end);
+      if (use.reads && !use.empty() && internal[use.id]) wanted[use.id].add(use.begin, use.end);
     }
   }
   if (removed) erase_marked(nodes, dead);
@@ -86,6 +76,9 @@ class NodeRecorder final : public Encoder {
 
   void check_encoding(const char*) const override {}
   bool encoding() const override { return true; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.placeholder(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override {
     nodes.push_back(make_node(operation, pipeline, arguments, threadgroups, threads));
@@ -109,12 +102,19 @@ class UseIndex {
     MemoryUse use;
   };
 
-  explicit UseIndex(const std::vector<Node>& nodes) {
+  UseIndex(const std::vector<Node>& nodes, size_t storages) : first_(storages + 1) {
+    for (const Node& node : nodes) {
+      for (const MemoryUse& use : node.uses) first_[use.id] += !use.empty();
+    }
+    uint32_t total = 0;
+    for (uint32_t& count : first_) total += std::exchange(count, total);
+    entries_.resize(total);
+    std::vector<uint32_t> next(first_);
     fixed_before_.reserve(nodes.size() + 1);
     fixed_before_.push_back(0);
     for (uint32_t i = 0; i < nodes.size(); ++i) {
       for (const MemoryUse& use : nodes[i].uses) {
-        if (!use.empty()) entries_[use.storage].push_back({i, use});
+        if (!use.empty()) entries_[next[use.id]++] = {i, use};
       }
       fixed_before_.push_back(fixed_before_.back() + nodes[i].fixed());
     }
@@ -123,7 +123,7 @@ class UseIndex {
   // The node that writes exactly these bytes, where `reader` is the only one that reads any of them, after
   // it; -1 where there is none.
   int64_t only_writer(const MemoryUse& read, uint32_t reader) const {
-    const std::vector<Entry>& entries = entries_.at(read.storage);
+    const std::span<const Entry> entries = of(read);
     if (entries.size() > kMostUses) return -1;
     int64_t writer = -1;
     for (const auto& [node, use] : entries) {
@@ -143,7 +143,7 @@ class UseIndex {
     if (fixed_before_[consumer] != fixed_before_[producer + 1]) return false;
     for (const MemoryUse& input : node.uses) {
       if (!input.reads || input.empty()) continue;
-      const std::vector<Entry>& entries = entries_.at(input.storage);
+      const std::span<const Entry> entries = of(input);
       auto after = std::upper_bound(entries.begin(), entries.end(), producer,
                                     [](uint32_t place, const Entry& entry) { return place < entry.node; });
       for (size_t looked = 0; after != entries.end() && after->node < consumer; ++after) {
@@ -155,15 +155,20 @@ class UseIndex {
   }
 
  private:
-  std::unordered_map<const Storage*, std::vector<Entry>> entries_;
+  std::span<const Entry> of(const MemoryUse& use) const {
+    return {entries_.data() + first_[use.id], entries_.data() + first_[use.id + 1]};
+  }
+
+  std::vector<uint32_t> first_;  // of the entries of each storage
+  std::vector<Entry> entries_;
   std::vector<uint32_t> fixed_before_;
 };
 
 // Whether the producer of something that `consumer` reads became one with it.
 bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, const Fusion& fusion,
-               const UseIndex& index, const InternalStorages& internal, std::vector<bool>& gone) {
+               const UseIndex& index, const Internal& internal, std::vector<bool>& gone) {
   for (const MemoryUse& read : nodes[consumer].uses) {
-    if (!read.reads || read.empty() || !internal.contains(read.storage)) continue;
+    if (!read.reads || read.empty() || !internal[read.id]) continue;
     const int64_t found = index.only_writer(read, consumer);
     if (found < 0 || gone[static_cast<size_t>(found)]) continue;
     const auto producer = static_cast<uint32_t>(found);
@@ -178,11 +183,12 @@ bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, cons
     }
     if (recorder.nodes.size() != 1) continue;
     Node& both = recorder.nodes.front();
-    // What the producer wrote is not there any more, e.g. where it was its own table of angles as well.
-    if (std::any_of(both.uses.begin(), both.uses.end(), [&](const MemoryUse& use) {
-          return use.storage == read.storage && use.begin < read.end && read.begin < use.end;
-        }))
-      continue;
+    // All of its memory is that of the two.
+    for (MemoryUse& use : both.uses) {
+      const auto is_this = [&use](const MemoryUse& other) { return other.storage == use.storage; };
+      const bool of_producer = std::any_of(from.uses.begin(), from.uses.end(), is_this);
+      use.id = id_in(of_producer ? from : nodes[consumer], use.storage);
+    }
     both.label = std::move(nodes[consumer].label);
     both.group = std::move(nodes[consumer].group);
     both.barrier = nodes[consumer].barrier;
@@ -197,12 +203,12 @@ bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, cons
 
 }  // namespace
 
-uint64_t fuse(Device& device, std::vector<Node>& nodes, const InternalStorages& internal,
+uint64_t fuse(Device& device, std::vector<Node>& nodes, const Internal& internal,
               std::span<const Fusion> fusions) {
   uint64_t total = 0;
   for (int round = 0; round < kFusionRounds; ++round) {
     // Out of date as soon as two nodes are one, but on the safe side: writes stay where they were.
-    const UseIndex index(nodes);
+    const UseIndex index(nodes, internal.size());
     std::vector<bool> gone(nodes.size());
     uint64_t fused = 0;
     for (uint32_t i = 0; i < nodes.size(); ++i) {
@@ -227,10 +233,12 @@ namespace {
 // Who wrote which bytes last, and who has read them since.
 class LastUses {
  public:
+  explicit LastUses(size_t storages) : storages_(storages) {}
+
   // Adds to `before` the nodes that have to run before one that uses these bytes, and notes the use.
   void visit(const MemoryUse& use, uint32_t node, std::vector<uint32_t>& before) {
     if (use.empty()) return;
-    Segments& segments = storages_[use.storage];
+    Segments& segments = storages_[use.id];
     cut(segments, use.begin);
     cut(segments, use.end);
     uint64_t at = use.begin;
@@ -276,7 +284,7 @@ class LastUses {
     segments.emplace_hint(after, at, std::move(rest));
   }
 
-  std::unordered_map<const Storage*, Segments> storages_;
+  std::vector<Segments> storages_;
 };
 
 // Reads before writes: a node that reads and writes the same bytes follows both the last writer and the
@@ -296,33 +304,30 @@ void visit_node(LastUses& last, const Node& node, uint32_t place, std::vector<ui
 // Bytes of the graph's own buffers while nodes are placed one after another.
 class LiveBytes {
  public:
-  LiveBytes(const std::vector<Node>& nodes, const InternalStorages& internal) {
+  LiveBytes(const std::vector<Node>& nodes, const Internal& internal) : internal_(internal) {
+    own_.resize(internal.size());
     for (const Node& node : nodes) {
-      for_each_storage(node, [&](const Storage* storage, uint64_t end) {
-        if (!internal.contains(storage)) return;
-        Own& own = storages_[storage];
-        own.bytes = std::max(own.bytes, end);
-        ++own.uses_left;
-      });
+      for (const MemoryUse& use : node.uses) {
+        own_[use.id].bytes = std::max(own_[use.id].bytes, use.end);
+        ++own_[use.id].uses_left;
+      }
     }
   }
   // What placing the node would add.
   uint64_t cost(const Node& node) const {
     uint64_t bytes = 0;
-    for_each_storage(node, [&](const Storage* storage, uint64_t) {
-      auto own = storages_.find(storage);
-      if (own != storages_.end() && !own->second.live) bytes += own->second.bytes;
-    });
+    for (const MemoryUse& use : node.uses) {
+      if (internal_[use.id] && !own_[use.id].live) bytes += own_[use.id].bytes;
+    }
     return bytes;
   }
   void place(const Node& node) {
-    for_each_storage(node, [&](const Storage* storage, uint64_t) {
-      auto found = storages_.find(storage);
-      if (found == storages_.end()) return;
-      Own& own = found->second;
+    for (const MemoryUse& use : node.uses) {
+      if (!internal_[use.id]) continue;
+      Own& own = own_[use.id];
       if (!std::exchange(own.live, true)) live_ += own.bytes;
       if (--own.uses_left == 0) ended_ += own.bytes;
-    });
+    }
     peak_ = std::max(peak_, live_);
   }
   // What was used for the last time is free behind a barrier only.
@@ -336,26 +341,43 @@ class LiveBytes {
     uint64_t uses_left = 0;
     bool live = false;
   };
-  std::unordered_map<const Storage*, Own> storages_;
+  const Internal& internal_;
+  std::vector<Own> own_;
   uint64_t live_ = 0, ended_ = 0, peak_ = 0;
 };
 
 // Places the nodes from `first` up to `last`, of which none is fixed, in waves whose nodes are independent.
 class WaveOrder {
  public:
-  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live,
+  // `uses` are those of the nodes before `first`.
+  WaveOrder(const std::vector<Node>& nodes, uint32_t first, uint32_t last, LiveBytes& live, LastUses& uses,
             uint64_t most_bytes, uint32_t depth)
-      : nodes_(nodes), first_(first), last_(last), live_(live), most_bytes_(most_bytes), depth_(depth) {
-    waits_for_.resize(last - first);
-    before_.resize(last - first);
-    LastUses uses;
+      : nodes_(nodes),
+        first_(first),
+        last_(last),
+        live_(live),
+        most_bytes_(most_bytes),
+        depth_(depth),
+        waits_for_(last - first),
+        first_after_(last - first + 1) {
+    std::vector<std::pair<uint32_t, uint32_t>> pairs;
     std::vector<uint32_t> before;
     for (uint32_t i = first; i < last; ++i) {
       visit_node(uses, nodes[i], i, before);
+      // What is before `first` has been placed.
+      before.erase(before.begin(), std::lower_bound(before.begin(), before.end(), first));
       waits_for_[i - first] = static_cast<uint32_t>(before.size());
-      for (uint32_t each : before) before_[each - first].push_back(i);
+      for (uint32_t each : before) {
+        pairs.emplace_back(each - first, i);
+        ++first_after_[each - first];
+      }
       if (before.empty()) ready_.push(i);
     }
+    uint32_t total = 0;
+    for (uint32_t& count : first_after_) total += std::exchange(count, total);
+    after_.resize(total);
+    std::vector<uint32_t> next(first_after_);
+    for (const auto& [from, to] : pairs) after_[next[from]++] = to;
   }
 
   void append_to(std::vector<uint32_t>& order) {
@@ -369,8 +391,8 @@ class WaveOrder {
       }
       live_.end_wave();
       for (uint32_t node : wave) {
-        for (uint32_t after : before_[node - first_]) {
-          if (--waits_for_[after - first_] == 0) ready_.push(after);
+        for (uint32_t i = first_after_[node - first_]; i < first_after_[node - first_ + 1]; ++i) {
+          if (--waits_for_[after_[i] - first_] == 0) ready_.push(after_[i]);
         }
       }
       while (oldest < last_ && done[oldest - first_]) ++oldest;
@@ -401,7 +423,8 @@ class WaveOrder {
   const uint64_t most_bytes_;
   const uint32_t depth_;
   std::vector<uint32_t> waits_for_;
-  std::vector<std::vector<uint32_t>> before_;
+  // The nodes that wait for each: those of node i begin at first_after_[i].
+  std::vector<uint32_t> first_after_, after_;
   std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ready_;
 };
 
@@ -409,7 +432,7 @@ uint64_t count(const std::vector<bool>& flags) {
   return static_cast<uint64_t>(std::count(flags.begin(), flags.end(), true));
 }
 
-uint64_t recorded_peak(const std::vector<Node>& nodes, const InternalStorages& internal,
+uint64_t recorded_peak(const std::vector<Node>& nodes, const Internal& internal,
                        const std::vector<bool>& barrier) {
   LiveBytes live(nodes, internal);
   for (size_t i = 0; i < nodes.size(); ++i) {
@@ -421,9 +444,9 @@ uint64_t recorded_peak(const std::vector<Node>& nodes, const InternalStorages& i
 
 }  // namespace
 
-std::vector<std::pair<uint32_t, uint32_t>> dependencies(const std::vector<Node>& nodes) {
+std::vector<std::pair<uint32_t, uint32_t>> dependencies(const std::vector<Node>& nodes, size_t storages) {
   std::vector<std::pair<uint32_t, uint32_t>> pairs;
-  LastUses uses;
+  LastUses uses(storages);
   std::vector<uint32_t> before;
   for (uint32_t i = 0; i < nodes.size(); ++i) {
     visit_node(uses, nodes[i], i, before);
@@ -442,19 +465,21 @@ std::vector<bool> barriers(const std::vector<Node>& nodes) {
   return before;
 }
 
-void reorder(std::vector<Node>& nodes, const InternalStorages& internal, const PassOptions& options) {
+void reorder(std::vector<Node>& nodes, const Internal& internal, const PassOptions& options) {
   const std::vector<bool> barrier = barriers(nodes);
   uint64_t most_bytes = options.max_live_bytes;
   if (most_bytes == 0) most_bytes = std::max(kLeastLiveBytes, 2 * recorded_peak(nodes, internal, barrier));
   LiveBytes live(nodes, internal);
-  std::vector<uint32_t> order;
+  LastUses uses(internal.size());
+  std::vector<uint32_t> order, before;
   order.reserve(nodes.size());
   for (uint32_t first = 0; first < nodes.size();) {
     uint32_t last = first;
     while (last < nodes.size() && !nodes[last].fixed()) ++last;
     if (last > first) {
-      WaveOrder(nodes, first, last, live, most_bytes, options.depth).append_to(order);
+      WaveOrder(nodes, first, last, live, uses, most_bytes, options.depth).append_to(order);
     } else {
+      visit_node(uses, nodes[last], last, before);
       live.place(nodes[last]);
       order.push_back(last++);
     }
@@ -534,45 +559,50 @@ class Layout {
 };
 
 struct Lifetime {
-  const Storage* storage;
+  uint32_t id;
   uint64_t bytes;
   uint32_t first, last;  // waves
 };
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::vector<Node>& nodes, const InternalStorages& internal) {
+MemoryPlan plan_memory(const std::vector<Node>& nodes, const Internal& internal) {
   const std::vector<bool> barrier = barriers(nodes);
+  constexpr uint32_t kNone = ~uint32_t{0};
   std::vector<Lifetime> lifetimes;  // in order of the first use
-  std::unordered_map<const Storage*, size_t> known;
+  std::vector<uint32_t> lifetime_of(internal.size(), kNone);
   uint32_t wave = 0;
   for (size_t i = 0; i < nodes.size(); ++i) {
     wave += barrier[i];
-    for_each_storage(nodes[i], [&](const Storage* storage, uint64_t end) {
-      if (!internal.contains(storage)) return;
-      auto [place, added] = known.try_emplace(storage, lifetimes.size());
-      if (added) lifetimes.push_back({storage, 0, wave, wave});
-      Lifetime& lifetime = lifetimes[place->second];
-      lifetime.bytes = std::max(lifetime.bytes, end);
+    for (const MemoryUse& use : nodes[i].uses) {
+      if (!internal[use.id]) continue;
+      if (lifetime_of[use.id] == kNone) {
+        lifetime_of[use.id] = static_cast<uint32_t>(lifetimes.size());
+        lifetimes.push_back({use.id, 0, wave, wave});
+      }
+      Lifetime& lifetime = lifetimes[lifetime_of[use.id]];
+      lifetime.bytes = std::max(lifetime.bytes, use.end);
       lifetime.last = wave;
-    });
+    }
   }
-  std::vector<std::vector<uint32_t>> ending(size_t{wave} + 1);
-  for (uint32_t i = 0; i < lifetimes.size(); ++i) ending[lifetimes[i].last].push_back(i);
+  std::vector<uint32_t> ending(lifetimes.size());  // in order of the last use
+  std::iota(ending.begin(), ending.end(), 0);
+  std::stable_sort(ending.begin(), ending.end(),
+                   [&](uint32_t a, uint32_t b) { return lifetimes[a].last < lifetimes[b].last; });
 
   MemoryPlan plan;
   plan.buffers = lifetimes.size();
   plan.offsets.reserve(lifetimes.size());
   Layout layout;
-  uint32_t freed = 0;  // waves whose buffers were given back
+  size_t freed = 0;
   for (const Lifetime& lifetime : lifetimes) {
-    for (; freed < lifetime.first; ++freed) {
-      for (uint32_t ended : ending[freed])
-        layout.give_back(plan.offsets[ended].second, std::max(aligned(lifetimes[ended].bytes), kAlignment));
+    for (; lifetimes[ending[freed]].last < lifetime.first; ++freed) {
+      const uint32_t ended = ending[freed];
+      layout.give_back(plan.offsets[ended].offset, std::max(aligned(lifetimes[ended].bytes), kAlignment));
     }
     const uint64_t bytes = std::max(aligned(lifetime.bytes), kAlignment);
     plan.unshared += bytes;
-    plan.offsets.emplace_back(lifetime.storage, layout.take(bytes));
+    plan.offsets.push_back({lifetime.id, layout.take(bytes)});
   }
   plan.peak = layout.end();
   return plan;

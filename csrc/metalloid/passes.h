@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <functional>
 #include <span>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -30,11 +29,11 @@ struct PassCounts {
   uint64_t barriers_before = 0;  // as recorded
 };
 
-// The buffers that only the nodes use: nobody sees what they hold.
-using InternalStorages = std::unordered_set<const Storage*>;
+// Whether only the nodes use a storage, so that nobody sees what it holds. By the number of the storage.
+using Internal = std::vector<bool>;
 
 // Removes nodes whose results nobody reads. Returns how many.
-uint64_t remove_dead(std::vector<Node>& nodes, const InternalStorages& internal);
+uint64_t remove_dead(std::vector<Node>& nodes, const Internal& internal);
 
 // Two dispatches that are one: `consumer` is the only reader of what `producer` writes.
 struct Fusion {
@@ -43,16 +42,16 @@ struct Fusion {
   // Encodes both as one; false, with nothing encoded, where these two do not fit.
   bool (*fuse)(const Node& producer, const Node& consumer, Encoder& into);
 };
-uint64_t fuse(Device& device, std::vector<Node>& nodes, const InternalStorages& internal,
+uint64_t fuse(Device& device, std::vector<Node>& nodes, const Internal& internal,
               std::span<const Fusion> fusions);
 
 // Puts independent nodes side by side, so that fewer barriers are needed; does nothing where there are none
 // to save.
-void reorder(std::vector<Node>& nodes, const InternalStorages& internal, const PassOptions& options);
+void reorder(std::vector<Node>& nodes, const Internal& internal, const PassOptions& options);
 
 // Which nodes have to run before which: pairs of places, the earlier first, each once. Left out is what other
 // pairs imply through a write of the same bytes in between.
-std::vector<std::pair<uint32_t, uint32_t>> dependencies(const std::vector<Node>& nodes);
+std::vector<std::pair<uint32_t, uint32_t>> dependencies(const std::vector<Node>& nodes, size_t storages);
 
 // Whether each node needs a barrier before it.
 std::vector<bool> barriers(const std::vector<Node>& nodes);
@@ -61,10 +60,14 @@ struct MemoryPlan {
   uint64_t buffers = 0;   // of the graph's own
   uint64_t unshared = 0;  // bytes, each with memory of its own
   uint64_t peak = 0;      // bytes, shared by lifetime
-  std::vector<std::pair<const Storage*, uint64_t>> offsets;
+  struct Offset {
+    uint32_t id;
+    uint64_t offset;
+  };
+  std::vector<Offset> offsets;
 };
 // Where the graph's own buffers go in one allocation. Two share bytes only if a barrier is between the last
 // use of the one and the first use of the other.
-MemoryPlan plan_memory(const std::vector<Node>& nodes, const InternalStorages& internal);
+MemoryPlan plan_memory(const std::vector<Node>& nodes, const Internal& internal);
 
 }  // namespace metalloid

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <unordered_set>
 
 #include "metalloid/hazards.h"
 
@@ -28,11 +27,17 @@ uint32_t size32(const std::vector<T>& list) {
 
 }  // namespace
 
-Program::Program(Device& device, const std::vector<Node>& nodes, const Places& places) : device_(device) {
+Program::Program(Device& device, const std::vector<Node>& nodes, size_t storages, const Places& places,
+                 const std::optional<Buffer>& memory)
+    : device_(device) {
   std::vector<std::byte> constants;
-  std::unordered_set<const Storage*> known;
-  const auto keep = [&](Storage* storage) {
-    if (known.insert(storage).second) storages_.emplace_back(storage);
+  std::vector<bool> kept(storages);
+  if (memory) storages_.emplace_back(memory->storage());
+  const auto keep = [&](const MemoryUse& use) {
+    if (kept[use.id] || is_placed(use, places)) return;
+    kept[use.id] = true;
+    use.storage->memory();  // a placeholder gets its own now
+    storages_.emplace_back(use.storage);
   };
   HazardTracker tracker;
   std::vector<MemoryUse> uses;
@@ -47,8 +52,9 @@ Program::Program(Device& device, const std::vector<Node>& nodes, const Places& p
     for (const NodeArgument& argument : node.arguments) {
       switch (argument.kind) {
         case Argument::Kind::buffer: {
-          const MemoryUse use = placed(use_of(*argument.buffer, argument.access), places);
-          keep(use.storage);
+          MemoryUse use = use_of(*argument.buffer, argument.access);
+          use.id = id_in(node, use.storage);
+          use = placed(use, places);
           bindings_.push_back({use.storage, use.begin, use.end - use.begin, argument.index});
           break;
         }
@@ -73,8 +79,8 @@ Program::Program(Device& device, const std::vector<Node>& nodes, const Places& p
     step.group = node.group;
     uses.clear();
     for (const MemoryUse& use : node.uses) {
+      keep(use);
       uses.push_back(placed(use, places));
-      keep(uses.back().storage);
     }
     if (node.barrier) tracker.barrier();
     step.barrier = tracker.note(uses) || node.barrier;

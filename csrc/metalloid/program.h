@@ -34,7 +34,9 @@ class Program {
   };
 
   // `places` tells where memory that has been moved is. Memory that is not there stays where the nodes say.
-  Program(Device& device, const std::vector<Node>& nodes, const Places& places);
+  // `memory` is what they are in. `storages` is how many numbers of storages there are.
+  Program(Device& device, const std::vector<Node>& nodes, size_t storages, const Places& places,
+          const std::optional<Buffer>& memory);
   // For a change while the device runs the other one.
   Program(const Program& other);
   Program& operator=(const Program&) = delete;
@@ -76,7 +78,7 @@ class Program {
   std::vector<Binding> bindings_;
   std::vector<Memory> memories_;
   std::vector<StorageRef> storages_;
-  std::vector<KernelRef> kernels_;
+  std::vector<Keepalive> kernels_;
   std::optional<Buffer> constants_;
   std::vector<uint32_t> barriers_;  // before each step, and of all
   uint64_t conflicts_ = 0;

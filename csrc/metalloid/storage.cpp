@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "metalloid/device.h"
 #include "metalloid/error.h"
 
 namespace metalloid {
@@ -55,8 +56,8 @@ void StoragePool::List<L>::remove(Storage* storage) {
   (storage->older[L] ? storage->older[L]->newer[L] : oldest) = storage->newer[L];
 }
 
-StoragePool::StoragePool(Device* device, MTL::Device* metal, Timeline* timeline)
-    : device_(device), metal_(metal), timeline_(timeline), page_(page_size()), limit_(cache_limit(metal)) {}
+StoragePool::StoragePool(Device* device, MTL::Device* metal)
+    : device_(device), metal_(metal), page_(page_size()), limit_(cache_limit(metal)) {}
 
 StorageRef StoragePool::allocate(uint64_t bytes) {
   uint64_t pages = std::max<uint64_t>((bytes + page_ - 1) / page_, 1);
@@ -72,7 +73,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
   {
     std::lock_guard lock(mutex_);
     storage = take_cached(size_class);
-    if (!storage && waiting_.oldest) {
+    if (!storage) {
       collect_locked(garbage);
       storage = take_cached(size_class);
     }
@@ -93,6 +94,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
   storage->buffer = std::move(buffer);
   storage->capacity = capacity;
   storage->size_class = size_class;
+  storage->backed.store(true, std::memory_order_relaxed);
   used_.fetch_add(capacity, std::memory_order_relaxed);
   return StorageRef(storage);
 }
@@ -108,6 +110,7 @@ StorageRef StoragePool::adopt(void* address, uint64_t bytes, bool readonly, void
   storage->buffer = std::move(buffer);
   storage->contents = static_cast<std::byte*>(address);
   storage->capacity = bytes;
+  storage->backed.store(true, std::memory_order_relaxed);
   storage->readonly = readonly;
   storage->release_owner = release_owner;
   storage->owner = owner;
@@ -115,25 +118,33 @@ StorageRef StoragePool::adopt(void* address, uint64_t bytes, bool readonly, void
 }
 
 StorageRef StoragePool::placeholder(uint64_t bytes) {
-  // Where no memory is on any machine, so that nothing else seems to overlap it.
-  static std::atomic<uint64_t> next{uint64_t{1} << 62};
   auto* storage = new Storage;
   storage->device = device_;
   storage->pool = this;
-  storage->contents = reinterpret_cast<std::byte*>(next.fetch_add((bytes / page_ + 1) * page_));
   storage->capacity = bytes;
   return StorageRef(storage);
 }
+
+void StoragePool::back(Storage* placeholder) {
+  std::lock_guard lock(backing_);
+  if (placeholder->backed.load(std::memory_order_relaxed)) return;
+  StorageRef made = allocate(placeholder->capacity);
+  device_->mark_undefined(*made.get());
+  placeholder->buffer = std::move(made->buffer);
+  placeholder->contents = made->contents;
+  placeholder->capacity = made->capacity;
+  placeholder->size_class = made->size_class;
+  placeholder->backed.store(true, std::memory_order_release);
+  made->backed.store(false, std::memory_order_relaxed);  // an empty shell now
+}
+
+void Storage::back() { pool->back(this); }
 
 void StoragePool::recycle(Storage* storage) {
   Garbage garbage;
   {
     std::lock_guard lock(mutex_);
-    if (timeline_->seen(storage->last_use.load(std::memory_order_relaxed))) {
-      put_back(storage, garbage);
-    } else {
-      waiting_.push(storage);
-    }
+    if (!keep_waiting(storage, 0)) put_back(storage, garbage);
   }
   destroy(garbage);
 }
@@ -161,7 +172,7 @@ void StoragePool::empty_cache() {
 }
 
 void StoragePool::put_back(Storage* storage, Garbage& garbage) {
-  if (!storage->buffer) {
+  if (!storage->backed.load(std::memory_order_relaxed)) {
     garbage.push_back(storage);
     return;
   }
@@ -172,7 +183,7 @@ void StoragePool::put_back(Storage* storage, Garbage& garbage) {
   }
   used_.fetch_sub(storage->capacity, std::memory_order_relaxed);
   cached_.fetch_add(storage->capacity, std::memory_order_relaxed);
-  storage->last_use.store(0, std::memory_order_relaxed);
+  for (auto& last_use : storage->last_use) last_use.store(0, std::memory_order_relaxed);
   classes_[storage->size_class].push(storage);
   cache_.push(storage);
   while (cached_.load(std::memory_order_relaxed) > limit_) {
@@ -183,12 +194,25 @@ void StoragePool::put_back(Storage* storage, Garbage& garbage) {
 }
 
 void StoragePool::collect_locked(Garbage& garbage) {
-  // Freed in about the order of use, so the first that is still in use ends the search.
-  while (Storage* storage = waiting_.oldest) {
-    if (!timeline_->reached(storage->last_use.load(std::memory_order_relaxed))) break;
-    waiting_.remove(storage);
-    put_back(storage, garbage);
+  for (const auto& queue : device_->queues()) {
+    const uint32_t index = queue->index();
+    // Freed in about the order of use, so the first that is still in use ends the search.
+    while (Storage* storage = waiting_[index].oldest) {
+      if (!queue->timeline().reached(storage->last_use[index].load(std::memory_order_relaxed))) break;
+      waiting_[index].remove(storage);
+      if (!keep_waiting(storage, index + 1)) put_back(storage, garbage);
+    }
   }
+}
+
+bool StoragePool::keep_waiting(Storage* storage, uint32_t first) {
+  const auto queues = device_->queues();
+  for (uint32_t i = first; i < queues.size(); ++i) {
+    if (queues[i]->timeline().seen(storage->last_use[i].load(std::memory_order_relaxed))) continue;
+    waiting_[i].push(storage);
+    return true;
+  }
+  return false;
 }
 
 Storage* StoragePool::take_cached(uint32_t size_class) {

@@ -1,6 +1,7 @@
 // Device memory and the pool it comes from.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -16,20 +17,25 @@ namespace metalloid {
 class Device;
 class StoragePool;
 
+// How many queues a device can have.
+inline constexpr uint32_t kMaxQueues = 8;
+
 // One allocation, shared by the buffers that view it. Counted by StorageRef; the last reference
 // hands it back to the pool, which reuses it once the device has finished with it.
 struct Storage {
   Device* device = nullptr;
   StoragePool* pool = nullptr;
+  // Of a placeholder there is none until somebody asks: to be read through metal() and memory().
   NS::SharedPtr<MTL::Buffer> buffer;
   std::byte* contents = nullptr;
+  std::atomic<bool> backed{false};
   uint64_t capacity = 0;
   uint32_t size_class = 0;
   bool readonly = false;
 
   std::atomic<uint32_t> references{0};
-  // The last committed command buffer that uses it.
-  std::atomic<uint64_t> last_use{0};
+  // The last committed command buffer of each queue that uses it.
+  std::array<std::atomic<uint64_t>, kMaxQueues> last_use{};
   // The encoder that took a reference last, so that it takes one and not one per dispatch.
   std::atomic<uint64_t> last_encoder{0};
 
@@ -39,6 +45,21 @@ struct Storage {
 
   Storage* newer[2] = {};
   Storage* older[2] = {};
+
+  // Throw DeviceError where there is no memory.
+  MTL::Buffer* metal() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return buffer.get();
+  }
+  std::byte* memory() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return contents;
+  }
+
+ private:
+  void back();
 };
 
 class StorageRef {
@@ -70,15 +91,16 @@ class StorageRef {
 // holds those that the device still uses until it has finished.
 class StoragePool {
  public:
-  StoragePool(Device* device, MTL::Device* metal, Timeline* timeline);
+  StoragePool(Device* device, MTL::Device* metal);
 
   StorageRef allocate(uint64_t bytes);
   // Memory of somebody else's: page-aligned, and mapped up to the end of its last page. `release_owner`
   // is called once, on any thread, when neither a buffer nor the device needs it any more.
   StorageRef adopt(void* address, uint64_t bytes, bool readonly, void (*release_owner)(void*), void* owner);
 
-  // Without any memory; its address is not that of anything else.
+  // A storage that gets its memory when somebody asks for it.
   StorageRef placeholder(uint64_t bytes);
+  void back(Storage* placeholder);
 
   void recycle(Storage* storage);
   // Takes back what the device has finished with.
@@ -108,19 +130,22 @@ class StoragePool {
   using Garbage = std::vector<Storage*>;
   void put_back(Storage* storage, Garbage& garbage);
   void collect_locked(Garbage& garbage);
+  // Puts it with those that wait for the first queue that still uses it, from `first` on; false where none
+  // does.
+  bool keep_waiting(Storage* storage, uint32_t first);
   Storage* take_cached(uint32_t size_class);
   void forget(Storage* storage);
   static void destroy(Garbage& garbage);
 
   Device* const device_;
   MTL::Device* const metal_;
-  Timeline* const timeline_;
   const uint64_t page_;
   const uint64_t limit_;
 
   std::mutex mutex_;
+  std::mutex backing_;
   List<0> classes_[kClasses];
-  List<0> waiting_;
+  List<0> waiting_[kMaxQueues];
   List<1> cache_;
   std::atomic<uint64_t> used_{0};
   std::atomic<uint64_t> cached_{0};

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "metalloid/error.h"
-#include "metalloid/kernel.h"
 #include "metalloid/storage.h"
 
 namespace metalloid {
@@ -12,13 +11,57 @@ namespace {
 
 constexpr std::chrono::milliseconds kSlice{50};
 constexpr size_t kFailuresKept = 1024;
-constexpr size_t kRetireAt = 16;
+constexpr uint64_t kRetireAt = 16;
 
 std::atomic<WaitHook> wait_hook{nullptr};
+std::atomic<const BlockHooks*> block_hooks{nullptr};
+
+std::chrono::milliseconds slice_before(const Deadline& deadline) {
+  using namespace std::chrono;
+  if (!deadline) return kSlice;
+  return std::clamp(ceil<milliseconds>(*deadline - steady_clock::now()), milliseconds{0}, kSlice);
+}
+
+// Whether the time is up; else the hook is called.
+bool between_slices(const Deadline& deadline) {
+  if (deadline && std::chrono::steady_clock::now() >= *deadline) return true;
+  if (WaitHook hook = wait_hook.load(std::memory_order_relaxed)) hook();
+  return false;
+}
+
+bool wait_slice(MTL::SharedEvent* event, uint64_t value, const Deadline& deadline) {
+  return event->waitUntilSignaledValue(value, static_cast<uint64_t>(slice_before(deadline).count()));
+}
 
 }  // namespace
 
 void set_wait_hook(WaitHook hook) { wait_hook.store(hook); }
+
+void set_block_hooks(const BlockHooks* hooks) { block_hooks.store(hooks); }
+
+BlockScope::BlockScope() : hooks_(block_hooks.load()), entered_(hooks_ ? hooks_->enter() : nullptr) {}
+
+BlockScope::~BlockScope() {
+  if (hooks_) hooks_->leave(entered_);
+}
+
+Deadline deadline_in(const char* operation, const std::optional<double>& timeout) {
+  if (!timeout) return std::nullopt;
+  if (!(*timeout >= 0)) {
+    throw ValidationError(text(operation, ": timeout is ", *timeout, " seconds, needs 0 or more"));
+  }
+  // Longer than a year is for ever, and would overflow the clock.
+  if (*timeout >= 3e7) return std::nullopt;
+  return std::chrono::steady_clock::now() +
+         std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(*timeout));
+}
+
+bool wait_for_value(MTL::SharedEvent* event, uint64_t value, const Deadline& deadline) {
+  while (!wait_slice(event, value, deadline)) {
+    if (between_slices(deadline)) return false;
+  }
+  return true;
+}
 
 std::string describe(const NS::Error* error, const char* otherwise) {
   std::string reason = to_string(error ? error->localizedDescription() : nullptr);
@@ -31,15 +74,28 @@ void Failure::raise(const std::string& what) const {
   throw DeviceError(what + reason);
 }
 
-Timeline::Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* checked)
-    : log_(log), checked_(checked), event_(NS::TransferPtr(device->newSharedEvent())) {
+Timeline::Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked)
+    : index_(index), log_(log), checked_(checked), event_(NS::TransferPtr(device->newSharedEvent())) {
   if (!event_) throw DeviceError("Device: Metal gave no shared event");
 }
 
+bool Timeline::take_slot(uint32_t most) {
+  for (int turn = 0; turn < 2; ++turn) {
+    uint32_t taken = slots_.load(std::memory_order_relaxed);
+    while (taken < most) {
+      if (slots_.compare_exchange_weak(taken, taken + 1, std::memory_order_relaxed)) return true;
+    }
+    if (turn == 0) retire();
+  }
+  return false;
+}
+
 uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                          Kept kept) {
+                          std::vector<Keepalive> kept) {
   AutoreleaseScope scope;
-  if (in_flight_count() >= kRetireAt) retire();  // for those who commit and never wait
+  // For those who commit and never wait.
+  if (last_.load(std::memory_order_relaxed) - completed_.load(std::memory_order_relaxed) >= kRetireAt)
+    retire();
   // Serials must be handed out in the order of the commits.
   std::lock_guard commit_lock(commit_mutex_);
   uint64_t serial = last_.load(std::memory_order_relaxed) + 1;
@@ -48,15 +104,10 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
     in_flight_.push_back({serial, buffer, std::move(kept)});
   }
   last_.store(serial, std::memory_order_release);
-  for (const StorageRef& storage : used) storage->last_use.store(serial, std::memory_order_release);
+  for (const StorageRef& storage : used) storage->last_use[index_].store(serial, std::memory_order_release);
   buffer->encodeSignalEvent(event_.get(), serial);
   buffer->commit();
   return serial;
-}
-
-size_t Timeline::in_flight_count() const {
-  std::lock_guard lock(mutex_);
-  return in_flight_.size();
 }
 
 void Timeline::retire() {
@@ -84,6 +135,7 @@ void Timeline::retire() {
     done.push_back(std::move(front));
     in_flight_.pop_front();
   }
+  slots_.fetch_sub(static_cast<uint32_t>(done.size()), std::memory_order_relaxed);
 }
 
 void Timeline::settle(uint64_t serial) {
@@ -105,19 +157,12 @@ bool Timeline::reached(uint64_t serial) {
 }
 
 bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
-  using namespace std::chrono;
   while (!seen(serial)) {
-    milliseconds slice = kSlice;
-    if (deadline) {
-      auto left = ceil<milliseconds>(*deadline - steady_clock::now());
-      slice = std::clamp(left, milliseconds{0}, kSlice);
-    }
-    event_->waitUntilSignaledValue(serial, static_cast<uint64_t>(slice.count()));
+    wait_slice(event_.get(), serial, deadline);
     if (checked_->load(std::memory_order_relaxed)) settle(serial);
     retire();
     if (seen(serial)) break;
-    if (deadline && steady_clock::now() >= *deadline) return false;
-    if (WaitHook hook = wait_hook.load(std::memory_order_relaxed)) hook();
+    if (between_slices(deadline)) return false;
   }
   return true;
 }

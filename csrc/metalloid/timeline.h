@@ -18,17 +18,41 @@
 
 namespace metalloid {
 
-class Kernel;
 class StorageRef;
-using KernelRef = std::shared_ptr<const Kernel>;
-// What has to live until a command buffer is complete.
-using Kept = std::vector<std::shared_ptr<const void>>;
+// Something that a command buffer needs until it is complete.
+using Keepalive = std::shared_ptr<const void>;
 
 // Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
 using WaitHook = void (*)();
 void set_wait_hook(WaitHook hook);
 
+// Called around a wait in the midst of a call that does not wait as a rule: `enter` lets go of what other
+// threads may need to end it, `leave` takes that back, given what `enter` returned.
+struct BlockHooks {
+  void* (*enter)();
+  void (*leave)(void*);
+};
+// `hooks` must live as long as the process.
+void set_block_hooks(const BlockHooks* hooks);
+
+class BlockScope {
+ public:
+  BlockScope();
+  ~BlockScope();
+  BlockScope(const BlockScope&) = delete;
+  BlockScope& operator=(const BlockScope&) = delete;
+
+ private:
+  const BlockHooks* const hooks_;
+  void* const entered_;
+};
+
 using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+// `timeout` seconds from now. Throws ValidationError, which names `operation`, unless it is 0 or more.
+Deadline deadline_in(const char* operation, const std::optional<double>& timeout);
+
+// Waits, in slices, until the event has the value; false if the deadline passed first.
+bool wait_for_value(MTL::SharedEvent* event, uint64_t value, const Deadline& deadline);
 
 // Why a command buffer failed.
 struct Failure {
@@ -43,14 +67,19 @@ struct Failure {
 
 class Timeline {
  public:
-  // `log` takes the faults of what failed. Checked work may fail after its end: when that is known, not when
-  // its signal arrives, it is complete.
-  Timeline(MTL::Device* device, FaultLog* log, const std::atomic<bool>* checked);
+  // `index` is the queue's. `log` takes the faults of what failed. Checked work may fail after its end: when
+  // that is known, not when its signal arrives, it is complete.
+  Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked);
+
+  // One of `most` command buffers that may exist at a time; false if there is none left. It comes back when
+  // the command buffer has been seen to be complete, or with return_slot() if it was not committed.
+  bool take_slot(uint32_t most);
+  void return_slot() { slots_.fetch_sub(1, std::memory_order_relaxed); }
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
-  // noted in the storages that the command buffer uses; what is kept is kept until it is complete.
+  // noted in the storages that the command buffer uses; `kept` is, until it is complete.
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  Kept kept);
+                  std::vector<Keepalive> kept);
 
   // Whether `serial` was already seen to be complete; costs one load.
   bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }
@@ -60,6 +89,8 @@ class Timeline {
   // Waits until everything up to `serial` is complete; false if the deadline passed first.
   bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
 
+  // The last that was seen to be complete.
+  uint64_t completed() const { return completed_.load(std::memory_order_acquire); }
   uint64_t last_committed() const { return last_.load(std::memory_order_acquire); }
 
   // For who must hold everything still; to be locked in this order.
@@ -75,19 +106,20 @@ class Timeline {
   struct InFlight {
     uint64_t serial;
     NS::SharedPtr<MTL::CommandBuffer> buffer;
-    Kept kept;
+    std::vector<Keepalive> kept;
   };
-  size_t in_flight_count() const;
   void retire();
 
   // Waits for the verdict on work up to `serial` that has sent its signal.
   void settle(uint64_t serial);
 
+  const uint32_t index_;
   FaultLog* const log_;
   const std::atomic<bool>* const checked_;
   NS::SharedPtr<MTL::SharedEvent> event_;
   std::atomic<uint64_t> completed_{0};
   std::atomic<uint64_t> last_{0};
+  std::atomic<uint32_t> slots_{0};
   std::atomic<bool> any_failure_{false};
   std::mutex commit_mutex_;
   mutable std::mutex mutex_;

@@ -3,7 +3,7 @@
 from metalloid._core import ops as ops
 
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from os import PathLike
 from typing import Literal, TypeAlias
 
@@ -469,41 +469,125 @@ def threadgroup_memory(nbytes: int) -> ThreadgroupMemory:
     Raises ValidationError for fewer than one.
     """
 
-class CommandEncoder:
+class Queue:
     """
-    Records operations into one command buffer, made by Device.commands().
+    A queue of a device, made by Device.queue().
 
-    As a context manager it commits and waits at the end of the block; after an exception it discards
-    everything, and nothing runs. Operations run in order, each after the one before, unless the encoder is
-    concurrent: then only barrier() orders them. An encoder belongs to one thread at a time; two that use it
-    at once get an Error. What it uses stays alive until the work is done.
+    What is committed to a queue runs in the order of the commits. The work of different queues may
+    overlap, and nothing but an Event orders it. Any thread may use it.
+    """
+
+    @property
+    def label(self) -> str:
+        """What Device.queue() was given, else ""."""
+
+    @property
+    def device(self) -> Device:
+        """The device that it belongs to."""
+
+    def __repr__(self) -> str: ...
+
+class Event:
+    """
+    A number that devices and the host raise and wait for, made by Device.event().
+
+    CommandEncoder.signal() and wait_for() order the work of different queues by it. It starts at 0 and
+    should only grow. Any thread may use it.
     """
 
     @property
     def device(self) -> Device:
-        """The device that runs it."""
+        """The device that made it."""
+
+    @property
+    def value(self) -> int:
+        """The value now."""
+
+    def signal(self, value: int) -> None:
+        """
+        Sets the value, from the host. Raises ValidationError unless it is 1 to 2**64 - 1.
+        """
+
+    def wait(self, value: int, timeout: float | None = None) -> None:
+        """
+        Waits until the event has ``value`` or more, at most ``timeout`` seconds. Ctrl-C ends the wait.
+
+        Raises DeviceError if the time is up, ValidationError as signal() does.
+        """
+
+    def __repr__(self) -> str: ...
+
+class Submission:
+    """
+    Work that was committed, made by CommandEncoder.commit().
+
+    ``await`` waits for it without holding up the event loop, and raises what wait() would; cancelling
+    what awaits ends the wait, not the work. Any thread may use it.
+    """
 
     @property
     def label(self) -> str:
         """What Device.commands() was given, else ""."""
 
     @property
-    def dispatch_count(self) -> int:
-        """The dispatches encoded so far."""
-
-    @property
-    def barrier_count(self) -> int:
-        """The barriers encoded so far."""
+    def queue(self) -> Queue:
+        """The queue that it was committed to."""
 
     @property
     def status(self) -> str:
-        """"encoding", "committed", "completed", "error" or "discarded"."""
+        """"committed", "completed" or "error"."""
 
     @property
     def gpu_time(self) -> float | None:
         """The seconds that the device worked; None until completion."""
 
-    def dispatch(self, kernel: Kernel, *, threads: Size | None = None, threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, args: Sequence[object] | Mapping[str, object] = ()) -> None:
+    def done(self) -> bool:
+        """Whether the work has ended, well or not."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """
+        Waits until the work is done, at most ``timeout`` seconds.
+
+        Raises DeviceError if the work failed or the time is up, KernelFault if a checked device found a
+        kernel doing wrong. Ctrl-C ends the wait, not the work.
+        """
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        """
+        Waits as wait() does, and returns what it would raise for the work, None if nothing.
+
+        Raises DeviceError if the time is up.
+        """
+
+    def add_done_callback(self, fn: Callable[[Submission], object], /) -> None:
+        """
+        Has ``fn(submission)`` called once, when the work has ended: at once if it has, else from another
+        thread. What it raises goes to sys.unraisablehook. Callbacks of a queue are called one after
+        another in the order of the work; what has not been called when the process ends or forks is not
+        called any more, or only in the parent.
+        """
+
+    def __await__(self) -> Generator[object, None, None]: ...
+
+    def __repr__(self) -> str: ...
+
+class Group:
+    """A debug group, made by Encoder.group()."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, type: object, value: object, traceback: object) -> None: ...
+
+class Encoder:
+    """
+    What operations and kernels are encoded into: a CommandEncoder or a Graph.
+    """
+
+    @property
+    def device(self) -> Device:
+        """The device that runs it."""
+
+    def dispatch(self, kernel: Kernel, *, threads: Size | None = None, threadgroups: Size | None = None, grid: Size | None = None, threadgroup: Size, args: Sequence[object] | Mapping[str, object] = (), reads: Sequence[Buffer] | None = None, writes: Sequence[Buffer] | None = None, label: str | None = None) -> None:
         """
         Runs a kernel in threadgroups of ``threadgroup`` threads.
 
@@ -512,6 +596,11 @@ class CommandEncoder:
         threadgroups   how many threadgroups there are instead
         args           the values of ``kernel.arguments``, as a list or tuple in their order (without
                        those that are not active, if you like) or as a dict of names
+        reads, writes  the buffers, or views of them, that the kernel reads and writes, where that is
+                       less or more than what its arguments tell: all of a buffer that it may write
+                       counts as written otherwise. A kernel with both does nothing else, so that a
+                       graph may move or remove it
+        label          what a graph, a trace or a debugger calls it; the kernel's name by default
 
         Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer
         of the argument's type (vectors and matrices are of their scalar's type, structs of uint8),
@@ -527,10 +616,77 @@ class CommandEncoder:
 
     def barrier(self) -> None:
         """
-        Operations encoded after it see what those before it wrote. Needed in concurrent encoders only.
+        Operations encoded after it see what those before it wrote. Needed only where hazards are
+        "manual", or where memory is reached in ways that no argument tells.
         """
 
-    def commit(self) -> None:
+    def group(self, name: str) -> Group:
+        """
+        A context manager: what is encoded in its block is in a debug group, which shows in errors,
+        traces and debuggers. Groups nest.
+        """
+
+class CommandEncoder(Encoder):
+    """
+    Records operations into one command buffer, made by Device.commands().
+
+    As a context manager it commits and waits at the end of the block; after an exception it discards
+    everything, and nothing runs. Operations that do not depend on each other may overlap; a barrier goes
+    in where one touches memory that an earlier one wrote, or writes memory that it touched. An encoder
+    belongs to one thread at a time; two that use it at once get an Error. What it uses stays alive until
+    the work is done.
+    """
+
+    @property
+    def label(self) -> str:
+        """What Device.commands() was given, else ""."""
+
+    @property
+    def concurrent(self) -> bool:
+        """Whether dispatches may overlap."""
+
+    @property
+    def hazards(self) -> str:
+        """"automatic" or "manual": where barriers come from."""
+
+    @property
+    def dispatch_count(self) -> int:
+        """The dispatches encoded so far."""
+
+    @property
+    def barrier_count(self) -> int:
+        """The barriers encoded so far."""
+
+    @property
+    def conflict_count(self) -> int:
+        """The arguments encoded so far that needed a barrier."""
+
+    @property
+    def status(self) -> str:
+        """"encoding", "committed", "completed", "error" or "discarded"."""
+
+    @property
+    def gpu_time(self) -> float | None:
+        """The seconds that the device worked; None until completion."""
+
+    @property
+    def queue(self) -> Queue:
+        """The queue that it is committed to."""
+
+    def signal(self, event: Event, value: int) -> None:
+        """
+        On the device, the event gets ``value`` once everything encoded so far is done.
+
+        Raises ValidationError unless the value is 1 to 2**64 - 1 and the event is of the same device.
+        """
+
+    def wait_for(self, event: Event, value: int) -> None:
+        """
+        On the device, what is encoded after it waits until the event has ``value`` or more, and so does
+        what is committed to the queue later. Raises as signal() does.
+        """
+
+    def commit(self) -> Submission:
         """
         Hands the command buffer to the device; nothing can be encoded after that.
         """
@@ -655,10 +811,28 @@ class Device:
         copies instead.
         """
 
-    def commands(self, label: str | None = None, concurrent: bool = False) -> CommandEncoder:
+    def commands(self, label: str | None = None, concurrent: bool = True, hazards: Literal['automatic', 'manual'] = 'automatic', queue: Queue | None = None) -> CommandEncoder:
         """
-        An encoder for one command buffer; see CommandEncoder. ``label`` shows in errors and debuggers.
+        An encoder for one command buffer; see CommandEncoder.
+
+        label       shows in errors, traces and debuggers
+        concurrent  whether dispatches that do not depend on each other may overlap; else each runs after
+                    the one before
+        hazards     "automatic" puts a barrier where a dispatch touches memory that an earlier one wrote,
+                    or writes what it touched; with "manual" only barrier() orders the dispatches of a
+                    concurrent encoder
+        queue       where it is committed to; the device's own by default
         """
+
+    def queue(self, label: str | None = None) -> Queue:
+        """
+        The queue of that label, made when it is first asked for; the device's own without one. See Queue.
+
+        Raises Error for more than eight.
+        """
+
+    def event(self) -> Event:
+        """A new event with the value 0; see Event."""
 
     def kernels(self) -> list[str]:
         """The names of the built-in kernels."""

@@ -1,12 +1,12 @@
 """
-The operations. Each records itself into a CommandEncoder, checks all of its arguments before that, and
+The operations. Each records itself into a CommandEncoder or a Graph, checks all of its arguments before that, and
 returns its output: ``out`` if given, else a new buffer.
 """
 
 import metalloid._core
 
 
-def rms_norm(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, weight: metalloid._core.Buffer | None = None, *, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def rms_norm(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, weight: metalloid._core.Buffer | None = None, *, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Root-mean-square normalisation: ``y = x * rsqrt(mean(x**2) + eps) * weight``, the mean over the last axis.
 
@@ -19,7 +19,7 @@ def rms_norm(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, wei
     Raises ValidationError if a shape or type does not fit. Zhang and Sennrich 2019, arXiv:1910.07467.
     """
 
-def rms_norm_mul(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, weight: metalloid._core.Buffer, scale: metalloid._core.Buffer, *, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def rms_norm_mul(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, weight: metalloid._core.Buffer, scale: metalloid._core.Buffer, *, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     RMS norm times another array, in one pass: ``y = rms_norm(x, weight) * scale``.
 
@@ -32,7 +32,7 @@ def rms_norm_mul(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer,
     Raises ValidationError if a shape or type does not fit. Zhang and Sennrich 2019, arXiv:1910.07467.
     """
 
-def fused_head_norm_rope(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, *, cos: metalloid._core.Buffer | None = None, sin: metalloid._core.Buffer | None = None, positions: metalloid._core.Buffer | None = None, theta: float = 10000.0, freq_factors: metalloid._core.Buffer | None = None, weight: metalloid._core.Buffer | None = None, half_rope_dim: int | None = None, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def fused_head_norm_rope(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, *, cos: metalloid._core.Buffer | None = None, sin: metalloid._core.Buffer | None = None, positions: metalloid._core.Buffer | None = None, theta: float = 10000.0, freq_factors: metalloid._core.Buffer | None = None, weight: metalloid._core.Buffer | None = None, half_rope_dim: int | None = None, eps: float = 1e-06, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     RMS norm of every head of every token, then a rotary embedding, in one pass.
 
@@ -97,7 +97,7 @@ def vision_2d_rope(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffe
     Su et al. 2021, arXiv:2104.09864; Wang et al. 2024 (Qwen2-VL), arXiv:2409.12191.
     """
 
-def im2col_2d(cmd: metalloid._core.CommandEncoder, pixels: metalloid._core.Buffer, patch: int, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def im2col_2d(cmd: metalloid._core.Encoder, pixels: metalloid._core.Buffer, patch: int, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Unfolds an image into patches that do not overlap, as vision towers embed them. Moves bits, computes nothing.
 
@@ -110,7 +110,7 @@ def im2col_2d(cmd: metalloid._core.CommandEncoder, pixels: metalloid._core.Buffe
     Raises ValidationError if a shape or type does not fit. Dosovitskiy et al. 2020, arXiv:2010.11929.
     """
 
-def gated_delta_net_chunk_o(cmd: metalloid._core.CommandEncoder, q: metalloid._core.Buffer, k: metalloid._core.Buffer, v: metalloid._core.Buffer, state: metalloid._core.Buffer, g: metalloid._core.Buffer, *, scale: float | None = None, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def gated_delta_net_chunk_o(cmd: metalloid._core.Encoder, q: metalloid._core.Buffer, k: metalloid._core.Buffer, v: metalloid._core.Buffer, state: metalloid._core.Buffer, g: metalloid._core.Buffer, *, scale: float | None = None, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Output stage of the chunked gated delta rule, with chunks of 64 tokens.
 

@@ -41,7 +41,7 @@ class CpuExecutor final : public Executor {
   const SoftmetalHooks& hooks() const override { return simt::hooks(); }
 
   uint64_t estimate_ns(const Dispatch& dispatch) const override {
-    if (dispatch.indirect) return UINT32_MAX;  // known only when it runs
+    if (dispatch.indirect && dispatch.units == 0) return UINT32_MAX;  // known only when it runs
     const float unit_ns = dispatch.pipeline->unit_ns.load(std::memory_order_relaxed);
     if (unit_ns > 0) return static_cast<uint64_t>(static_cast<float>(dispatch.units) * unit_ns);
     return guess_ns(dispatch);

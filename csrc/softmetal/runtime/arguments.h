@@ -16,8 +16,52 @@ struct Slot {
   uint64_t marked;  // bytes, where a debug marker says that the kernel needs no more
 };
 
+// How many units the grid has.
+inline uint64_t count_units(const Dispatch& dispatch) {
+  const SoftmetalLaunch& launch = dispatch.launch;
+  const uint32_t* counts = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS
+                               ? launch.threads_per_grid
+                               : launch.threadgroups_per_grid;
+  return uint64_t{counts[0]} * counts[1] * counts[2];
+}
+
+// Whether the product of sides below 2^32 is at most kMaxGridThreads.
+inline bool countable(const uint32_t (&sides)[3]) {
+  constexpr uint32_t kSmall = 1 << 20;
+  if (sides[0] <= kSmall && sides[1] <= kSmall && sides[2] <= kSmall) return true;
+  return static_cast<unsigned __int128>(uint64_t{sides[0]} * sides[1]) * sides[2] <= kMaxGridThreads;
+}
+
+// Works out the grid from threadgroups_per_grid; false when the grid is too large.
+inline bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
+  const uint64_t groups[3] = {x, y, z};
+  SoftmetalLaunch& launch = dispatch.launch;
+  for (int i = 0; i < 3; ++i) {
+    if (groups[i] > UINT32_MAX) return false;
+    const uint64_t threads = groups[i] * launch.threads_per_threadgroup[i];
+    if (threads > UINT32_MAX) return false;
+    launch.threadgroups_per_grid[i] = static_cast<uint32_t>(groups[i]);
+    launch.threads_per_grid[i] = static_cast<uint32_t>(threads);
+  }
+  return countable(launch.threads_per_grid);
+}
+
+// The same from threads_per_grid.
+inline bool set_threads(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
+  const uint64_t threads[3] = {x, y, z};
+  SoftmetalLaunch& launch = dispatch.launch;
+  for (int i = 0; i < 3; ++i) {
+    if (threads[i] > UINT32_MAX) return false;
+    const uint64_t side = launch.threads_per_threadgroup[i];
+    launch.threads_per_grid[i] = static_cast<uint32_t>(threads[i]);
+    launch.threadgroups_per_grid[i] =
+        static_cast<uint32_t>(side == 1 ? threads[i] : (threads[i] + side - 1) / side);
+  }
+  return countable(launch.threads_per_grid);
+}
+
 // The size of a threadgroup if the pipeline takes it, else 0.
-inline uint32_t threadgroup_threads(const Pipeline& pipeline, MTL::Size size) {
+inline uint32_t threadgroup_threads(const Pipeline& pipeline, const MTL::Size& size) {
   if (size.width - 1 >= kMaxThreadgroupSide || size.height - 1 >= kMaxThreadgroupSide ||
       size.depth - 1 >= kMaxThreadgroupSide)
     return 0;
@@ -62,7 +106,7 @@ std::string threads_problem(MTL::Size threads);
 std::string threadgroups_problem(MTL::Size groups, MTL::Size threadgroup);
 
 // Fills in all that `threadgroup` and the pipeline say.
-inline void set_pipeline(Dispatch& dispatch, const Pipeline& pipeline, MTL::Size threadgroup,
+inline void set_pipeline(Dispatch& dispatch, const Pipeline& pipeline, const MTL::Size& threadgroup,
                          uint32_t threads) {
   dispatch.pipeline = &pipeline;
   dispatch.threadgroup_threads = static_cast<uint16_t>(threads);

@@ -9,7 +9,8 @@
 namespace softmetal {
 
 // Arenas forget their contents without running destructors.
-static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand>);
+static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand> &&
+              std::is_trivially_destructible_v<SampleCommand>);
 
 void Arena::enter(size_t block) {
   current_ = block;
@@ -48,47 +49,6 @@ void Recording::clear() {
   held.clear();
   first = last = nullptr;
   arena.reset();
-}
-
-uint64_t count_units(const Dispatch& dispatch) {
-  const SoftmetalLaunch& launch = dispatch.launch;
-  const uint32_t* counts = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS
-                               ? launch.threads_per_grid
-                               : launch.threadgroups_per_grid;
-  return uint64_t{counts[0]} * counts[1] * counts[2];
-}
-
-// Whether the product of sides below 2^32 is at most kMaxGridThreads.
-static bool countable(const uint32_t (&sides)[3]) {
-  constexpr uint32_t kSmall = 1 << 20;
-  if (sides[0] <= kSmall && sides[1] <= kSmall && sides[2] <= kSmall) return true;
-  return static_cast<unsigned __int128>(uint64_t{sides[0]} * sides[1]) * sides[2] <= kMaxGridThreads;
-}
-
-bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
-  const uint64_t groups[3] = {x, y, z};
-  SoftmetalLaunch& launch = dispatch.launch;
-  for (int i = 0; i < 3; ++i) {
-    if (groups[i] > UINT32_MAX) return false;
-    const uint64_t threads = groups[i] * launch.threads_per_threadgroup[i];
-    if (threads > UINT32_MAX) return false;
-    launch.threadgroups_per_grid[i] = static_cast<uint32_t>(groups[i]);
-    launch.threads_per_grid[i] = static_cast<uint32_t>(threads);
-  }
-  return countable(launch.threads_per_grid);
-}
-
-bool set_threads(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
-  const uint64_t threads[3] = {x, y, z};
-  SoftmetalLaunch& launch = dispatch.launch;
-  for (int i = 0; i < 3; ++i) {
-    if (threads[i] > UINT32_MAX) return false;
-    const uint64_t side = launch.threads_per_threadgroup[i];
-    launch.threads_per_grid[i] = static_cast<uint32_t>(threads[i]);
-    launch.threadgroups_per_grid[i] =
-        static_cast<uint32_t>(side == 1 ? threads[i] : (threads[i] + side - 1) / side);
-  }
-  return countable(launch.threads_per_grid);
 }
 
 }  // namespace softmetal

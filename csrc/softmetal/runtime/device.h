@@ -12,7 +12,7 @@
 
 namespace softmetal {
 
-constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;
+constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;  // fits the 16 bits of Dispatch
 constexpr NS::UInteger kMaxThreadgroupSide = 1024;
 constexpr NS::UInteger kMaxBytes = 4096;  // setBytes
 

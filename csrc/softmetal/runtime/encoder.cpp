@@ -32,8 +32,10 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
   const auto add = [&where](const char* what, const std::string& name) {
     if (!name.empty()) where += (where.empty() ? " (" : ", ") + std::string(what) + " \"" + name + "\"";
   };
+  const bool committed = buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted;
+  if (info && !committed && !buffer->failed()) info->state = MTL::CommandEncoderErrorStateFaulted;
   // Once committed the command buffer need not hold the pipeline any more.
-  if (pipeline_ && buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
+  if (pipeline_ && !committed) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
@@ -63,8 +65,7 @@ bool ComputeEncoder::valid_index(const char* call, NS::UInteger index) {
   return false;
 }
 
-void ComputeEncoder::retain(Resource* resource) {
-  if (resource->retained_by.load(std::memory_order_relaxed) == buffer->id) return;
+void ComputeEncoder::hold(Resource* resource) {
   buffer->hold(resource);
   resource->retained_by.store(buffer->id, std::memory_order_relaxed);
 }
@@ -113,9 +114,9 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
                 static_cast<size_t>(index), static_cast<size_t>(kMaxBytes));
   // 32 is the largest alignment of a type in the shading language.
   char* copy = static_cast<char*>(buffer->recording->arena.allocate(length, 32));
-  if (length >= 8 && length <= 16) {  // not worth a call
-    std::memcpy(copy, bytes, 8);
-    std::memcpy(copy + length - 8, static_cast<const char*>(bytes) + length - 8, 8);
+  if (length % 4 == 0 && length <= 32) {  // not worth a call
+    for (NS::UInteger i = 0; i < length; i += 4)
+      std::memcpy(copy + i, static_cast<const char*>(bytes) + i, 4);
   } else {
     std::memcpy(copy, bytes, length);
   }
@@ -164,10 +165,16 @@ void ComputeEncoder::fence(const char* call, Fence* given, bool waits) {
   if (waits) barrier_ = true;
 }
 
+void ComputeEncoder::set_label(const NS::String* name) {
+  label = str(name);
+  if (info && !ended_) info->label = label;
+}
+
 void ComputeEncoder::push_group(const char* call, const NS::String* name) {
   if (!usable(call)) return;
   if (!name) return fail(call, "string is null, needs a name");
   groups_.push_back(str(name));
+  if (info) info->signposts->add(impl(name));
 }
 
 void ComputeEncoder::pop_group() {
@@ -181,13 +188,20 @@ void ComputeEncoder::end() {
   if (!groups_.empty())
     fail("endEncoding", "%zu debug groups are open, needs a popDebugGroup for each", groups_.size());
   ended_ = true;
-  if (buffer->open_encoder == this) buffer->open_encoder = nullptr;
+  if (buffer->open_encoder != this) return;
+  buffer->open_encoder = nullptr;
+  if (buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted) return;
+  while (SampleCommand* sample = end_samples) {
+    end_samples = static_cast<SampleCommand*>(sample->next);
+    sample->next = nullptr;
+    buffer->recording->append(sample);
+  }
 }
 
 // Dispatches ----------------------------------------------------------------------------------------
 
 // Gathers what the kernel's arguments point to; false when one does not fit the kernel.
-bool ComputeEncoder::bind(const char* call) {
+inline bool ComputeEncoder::bind(const char* call) {
   const uint32_t count = pipeline_->buffer_slots;
   Arena& arena = buffer->recording->arena;
   char* memory = static_cast<char*>(arena.allocate(count * (sizeof(void*) + sizeof(uint64_t)), 16));
@@ -233,7 +247,7 @@ bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
 }
 
 // Everything about a dispatch but its grid; null when something is wrong with it.
-inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, MTL::Size threadgroup) {
+inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, const MTL::Size& threadgroup) {
   if (!usable(call)) return nullptr;
   if (!pipeline_) [[unlikely]] {
     fail(call, "no pipeline is set, needs setComputePipelineState first");
@@ -250,7 +264,7 @@ inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, MTL::Size thre
   softmetal::set_pipeline(*dispatch, *pipeline_, threadgroup, threads);
   dispatch->bound_bytes = bound_bytes_;
   dispatch->bindings = bindings_;
-  dispatch->threadgroup_memory = threadgroup_total_;
+  dispatch->threadgroup_memory = static_cast<uint16_t>(threadgroup_total_);
   dispatch->launch.buffers = addresses_;
   dispatch->launch.buffer_bytes = bytes_;
   dispatch->launch.threadgroup_offsets = threadgroup_offsets_;
@@ -268,7 +282,15 @@ inline void ComputeEncoder::record(Dispatch& dispatch) {
   barrier_ = dispatch_type == MTL::DispatchTypeSerial;
   buffer->recording->append(&dispatch);
   estimate(dispatch);
+  note_info(dispatch);
   if (checks_) note_place(dispatch);
+}
+
+// Lets the command buffer's error tell of the encoder.
+inline void ComputeEncoder::note_info(Dispatch& dispatch) {
+  if (!info) return;
+  dispatch.info = info;
+  if (!info->first) info->first = &dispatch;
 }
 
 // Tells executors that check where the dispatch was encoded.
@@ -281,7 +303,7 @@ void ComputeEncoder::note_place(Dispatch& dispatch) {
   dispatch.label = std::strcpy(copy, where.c_str());
 }
 
-void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threads(const MTL::Size& threads, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreads";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
@@ -291,7 +313,7 @@ void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) 
   if (dispatch->units != 0) record(*dispatch);
 }
 
-void ComputeEncoder::dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreadgroups";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
@@ -314,8 +336,7 @@ void ComputeEncoder::dispatch_indirect(Buffer* arguments, NS::UInteger offset, M
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
   retain(arguments);
-  dispatch->indirect = arguments;
-  dispatch->indirect_offset = offset;
+  dispatch->indirect = arguments->address + offset;
   record(*dispatch);
 }
 
@@ -357,6 +378,7 @@ void ComputeEncoder::execute(IndirectBuffer* commands, NS::Range range) {
       barrier_ = false;
       recording.append(dispatch);
       estimate(*dispatch);
+      note_info(*dispatch);
     }
   }
   barrier_ |= serial;
@@ -380,7 +402,7 @@ void CommandEncoder::popDebugGroup() { impl(this)->pop_group(); }
 void CommandEncoder::pushDebugGroup(const NS::String* string) {
   impl(this)->push_group("pushDebugGroup", string);
 }
-void CommandEncoder::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+void CommandEncoder::setLabel(const NS::String* label) { impl(this)->set_label(label); }
 
 DispatchType ComputeCommandEncoder::dispatchType() const { return impl(this)->dispatch_type; }
 void ComputeCommandEncoder::executeCommandsInBuffer(const MTL::IndirectCommandBuffer* indirectCommandBuffer,

@@ -31,10 +31,12 @@ class ComputeEncoder final : public Object {
   void memory_barrier(MTL::BarrierScope scope);
   void memory_barrier(const MTL::Resource* const* resources, NS::UInteger count);
   void fence(const char* call, Fence* fence, bool waits);
-  void dispatch_threads(MTL::Size threads, MTL::Size threadgroup);
-  void dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup);
+  // References, as sizes are passed in memory and copying them there would wait for it.
+  void dispatch_threads(const MTL::Size& threads, const MTL::Size& threadgroup);
+  void dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup);
   void dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup);
   void execute(IndirectBuffer* commands, NS::Range range);
+  void set_label(const NS::String* name);
   void push_group(const char* call, const NS::String* name);
   void pop_group();
   void end();
@@ -42,6 +44,8 @@ class ComputeEncoder final : public Object {
   const Ref<CommandBuffer> buffer;
   const MTL::DispatchType dispatch_type;
   std::string label;
+  EncoderInfo* info = nullptr;           // the command buffer's
+  SampleCommand* end_samples = nullptr;  // to be taken when all of it has ended, a list
 
  private:
   bool usable(const char* call) {
@@ -55,12 +59,16 @@ class ComputeEncoder final : public Object {
   __attribute__((format(printf, 3, 4))) void fail(const char* call, const char* format, ...);
   void fail(const char* call, const std::string& problem);
   bool valid_index(const char* call, NS::UInteger index);
-  void retain(Resource* resource);
-  Dispatch* begin_dispatch(const char* call, MTL::Size threadgroup);
+  void retain(Resource* resource) {
+    if (resource->retained_by.load(std::memory_order_relaxed) != buffer->id) hold(resource);
+  }
+  void hold(Resource* resource);
+  Dispatch* begin_dispatch(const char* call, const MTL::Size& threadgroup);
   bool bind(const char* call);
   bool bind_threadgroup_memory(const char* call);
   void estimate(const Dispatch& dispatch);
   void record(Dispatch& dispatch);
+  void note_info(Dispatch& dispatch);
   void note_place(Dispatch& dispatch);
   std::string group() const;
 

@@ -217,7 +217,7 @@ bool IndirectBuffer::build(const Command& command, const Pipeline* pipeline, con
   }
   softmetal::set_pipeline(dispatch, *pipeline, command.threadgroup, threads);
   dispatch.barrier = command.barrier;
-  dispatch.threadgroup_memory = memory;
+  dispatch.threadgroup_memory = static_cast<uint16_t>(memory);
   dispatch.launch.buffers = addresses;
   dispatch.launch.buffer_bytes = bytes;
   dispatch.launch.threadgroup_offsets = memory_offsets;

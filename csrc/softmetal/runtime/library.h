@@ -149,6 +149,7 @@ class Pipeline final : public Allocation {
   // Measured time of one unit in nanoseconds, zero until it ran. A hint for splitting, so races do not
   // matter.
   mutable std::atomic<float> unit_ns{0};
+  mutable std::atomic<uint32_t> unmeasured{0};  // dispatches to run before one is measured again
   mutable std::atomic<uint64_t> retained_by{0};
 };
 SOFTMETAL_BRIDGE(MTL::ComputePipelineState, Pipeline)

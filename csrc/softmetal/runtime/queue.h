@@ -23,6 +23,18 @@ using Clock = std::chrono::steady_clock;
 // Up to here a thread runs the work itself rather than wake another.
 constexpr uint64_t kInlineNanoseconds = 20'000;
 
+// What is told of an encoder when its command buffer fails.
+class EncoderInfo final : public Object {
+ public:
+  const char* class_name() const override { return "MTL::CommandBufferEncoderInfo"; }
+
+  std::string label;
+  Ref<Array> signposts = Ref<Array>::adopt(new Array);
+  const Dispatch* first = nullptr;
+  MTL::CommandEncoderErrorState state = MTL::CommandEncoderErrorStateUnknown;
+};
+SOFTMETAL_BRIDGE(MTL::CommandBufferEncoderInfo, EncoderInfo)
+
 class CommandBuffer final : public Object {
  public:
   CommandBuffer(Queue& owner, std::unique_ptr<Recording> record, bool retains);
@@ -48,6 +60,8 @@ class CommandBuffer final : public Object {
   std::string label;
   std::vector<std::string> groups;
   MTL::CommandBufferErrorOption error_options = MTL::CommandBufferErrorOptionNone;
+
+  std::vector<Ref<EncoderInfo>> encoders;  // if the error options ask for them
 
   // What the dispatches would take on one thread; no longer counted once that is too much to run inline.
   uint64_t estimated_ns = 0;

@@ -11,6 +11,7 @@
 #include "MTLComputeCommandEncoder.hpp"
 #include "MTLComputePass.hpp"
 #include "MTLComputePipeline.hpp"
+#include "MTLCounters.hpp"
 #include "MTLDataType.hpp"
 #include "MTLDefines.hpp"
 #include "MTLDevice.hpp"

@@ -1,0 +1,30 @@
+#include "metalloid/event.h"
+
+#include "metalloid/device.h"
+
+namespace metalloid {
+
+void check_event_value(const char* operation, uint64_t value) {
+  if (value == 0) throw ValidationError(text(operation, ": value is 0, needs 1 to 2^64 - 1"));
+}
+
+std::shared_ptr<Event> Event::create(Device& device) {
+  auto event = NS::TransferPtr(device.metal()->newSharedEvent());
+  if (!event) throw DeviceError("Device.event: Metal gave no shared event");
+  return std::shared_ptr<Event>(new Event(device, std::move(event)));
+}
+
+void Event::signal(uint64_t value) {
+  check_event_value("Event.signal", value);
+  event_->setSignaledValue(value);
+}
+
+void Event::wait(uint64_t value, std::optional<double> timeout) const {
+  check_event_value("Event.wait", value);
+  if (!wait_for_value(event_.get(), value, deadline_in("Event.wait", timeout))) {
+    throw DeviceError(
+        text("Event.wait: value is ", this->value(), " after ", *timeout, " seconds, not yet ", value));
+  }
+}
+
+}  // namespace metalloid

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 from metalloid import reference
 from support import BF16, F32, Repeated, assert_close, bits
-from test_ops import fused_error, gated_delta_arrays, gated_delta_error, norm_error, vision_error
+from test_ops import (
+    ELEMENTWISE,
+    fused_error,
+    gated_delta_arrays,
+    gated_delta_error,
+    norm_error,
+    rope_error,
+    vision_error,
+)
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "memfd_create"), reason="maps one file many times: needs memfd"
@@ -80,8 +88,20 @@ def test_rms_norm(dev, rng, repeated, with_scale):
     assert_close(tail_rows(big), oracle(**arrays), norm_error(**arrays))
 
 
+@pytest.mark.parametrize("op", ["add", "gelu_mul"])
+def test_elementwise(dev, repeated, op):
+    big = repeated(PAST, TAIL_ROWS * DIM, fill=True)
+    tail = tail_rows(big).copy()
+    buffer = dev.wrap(rows(big))
+    with dev.commands() as cmd:
+        getattr(ml.ops, op)(cmd, buffer, buffer, out=buffer)
+    _, error = ELEMENTWISE[op]
+    assert_close(tail_rows(big), getattr(reference, op)(tail, tail), error(tail, tail))
+
+
+@pytest.mark.parametrize("op", ["fused_head_norm_rope", "rope_neox"])
 @pytest.mark.parametrize("form", ["cached", "positions"])
-def test_fused_head_norm_rope(dev, rng, repeated, form):
+def test_heads(dev, rng, repeated, form, op):
     big = repeated(PAST, TAIL_ROWS * DIM, fill=True)
     shape = (-1, 16, 256)
     tail = tail_rows(big).reshape(shape).copy()
@@ -93,10 +113,10 @@ def test_fused_head_norm_rope(dev, rng, repeated, form):
     buffer = dev.wrap(rows(big).reshape(shape))
     with dev.commands() as cmd:
         given = {name: dev.array(a) for name, a in tables.items()}
-        ml.ops.fused_head_norm_rope(cmd, buffer, **given, half_rope_dim=4, out=buffer)
+        getattr(ml.ops, op)(cmd, buffer, **given, half_rope_dim=4, out=buffer)
     arrays = {name: a[-TAIL_ROWS:] for name, a in tables.items()} | {"half_rope_dim": 4}
-    expected = reference.fused_head_norm_rope(tail, **arrays)
-    assert_close(tail_rows(big).reshape(shape), expected, fused_error(tail, **arrays))
+    error = fused_error if op == "fused_head_norm_rope" else rope_error
+    assert_close(tail_rows(big).reshape(shape), getattr(reference, op)(tail, **arrays), error(tail, **arrays))
 
 
 def test_vision_2d_rope(dev, rng, repeated):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import metalloid as ml
+import ml_dtypes
 import numpy as np
 import pytest
 from metalloid import reference
@@ -129,34 +130,45 @@ def pair_sums(n: np.ndarray, half: int, distance: int, start: int = 0) -> np.nda
     return m
 
 
-def fused_error(
-    x,
+def turned_error(
+    n,
+    relative: float,
+    untouched: float,
     *,
     cos=None,
     sin=None,
     positions=None,
     theta=10000.0,
     freq_factors=None,
-    weight=None,
     half_rope_dim=None,
-    eps=1e-6,
 ):
-    n = reference.rms_norm(x, weight, eps=eps).reshape(-1, *x.shape[-2:])
-    dim = n.shape[-1]
+    """For n, known to `relative`, turned. `untouched` is what elements outside of pairs are known to."""
+    shape, dim = n.shape, n.shape[-1]
+    n = n.reshape(-1, *shape[-2:])
     if positions is None:
         half = cos.shape[-1] if half_rope_dim is None else half_rope_dim
-        m = pair_sums(n, half, half)
-        error = m * (norm_relative(dim) + 4 * U)
+        distance, extra = half, 4 * U
     else:
         half, distance = dim // 2 if half_rope_dim is None else half_rope_dim, dim // 2
-        m = pair_sums(n, half, distance)
-        error = m * norm_relative(dim)
         angle = np.abs(positions.astype(np.float64))[:, None, None] / theta ** (2 * np.arange(half) / dim)
         if freq_factors is not None:
             angle = angle / freq_factors[:half].astype(np.float64)
-        for start in (0, distance):
-            error[..., start : start + half] += m[..., start : start + half] * (ANGLE * angle + 1e-6)
-    return error.reshape(x.shape) + SUBNORMAL
+        extra = ANGLE * angle + 1e-6
+    m = pair_sums(n, half, distance)
+    error = m * untouched + (SUBNORMAL if untouched else 0.0)
+    for start in (0, distance):
+        turned = slice(start, start + half)
+        error[..., turned] = m[..., turned] * (relative + extra) + SUBNORMAL
+    return error.reshape(shape)
+
+
+def fused_error(x, *, weight=None, eps=1e-6, **angles):
+    relative = norm_relative(x.shape[-1])
+    return turned_error(reference.rms_norm(x, weight, eps=eps), relative, relative, **angles)
+
+
+def rope_error(x, **angles):
+    return turned_error(x.astype(np.float64), 0.0, 0.0, **angles)
 
 
 # (tokens, heads, head_dim); None stands for the form without a tokens axis.
@@ -174,14 +186,14 @@ HEADS = (
 LARGE_HEADS = {F32: (149, 32, 512), F16: (301, 32, 512), BF16: (1201, 64, 72)}
 
 
-def fused_cases():
+def rope_cases(op, error):
     """Types, forms and shapes in full, the optional arguments drawn, with the same outcome in every run."""
     draw = random.Random(1)
     for dtype in FLOATS:
         for tokens, heads, dim in (*HEADS, LARGE_HEADS[dtype]):
             for form in ("cached", "cached_per_token", "positions", "positions_freq_factors"):
                 shape = (heads, dim) if tokens is None else (tokens, heads, dim)
-                w_type = draw.choice((None, dtype, F32))
+                w_type = draw.choice((None, dtype, F32)) if op == "fused_head_norm_rope" else None
                 half = draw.choice((dim // 2, dim // 2, max(1, dim // 8), 0))
                 index_type = draw.choice((np.uint32, np.int32))
                 default = half > 0 if form.startswith("cached") else half == dim // 2
@@ -212,7 +224,7 @@ def fused_cases():
                     return arrays
 
                 label = f"{dtype}-{form}-{'x'.join(map(str, shape))}-weight_{w_type}-half_{half}"
-                yield Case("fused_head_norm_rope", label, make, fused_error, options, in_place=("x",))
+                yield Case(op, label, make, error, options, in_place=("x",))
 
 
 def vision_error(x, pos_x, pos_y, *, theta=10000.0):
@@ -362,13 +374,66 @@ def gated_delta_cases():
         )
 
 
+# --- elementwise ----------------------------------------------------------------------------------
+
+
+def arithmetic_error(operation):
+    """One rounding. A subnormal result is rounded to a multiple of 2^-149."""
+
+    def error(a, b):
+        return np.abs(operation(a, b)) * U + 2.0**-149
+
+    return error
+
+
+def gated_error(operation, argument):
+    """`argument` is what the exponential of the operation gets; an error of it is one of the exponential."""
+
+    def error(gate, up):
+        t = argument(gate.astype(np.float64))
+        relative = 10 + 6 * np.minimum(np.abs(t), 110)
+        size = np.abs(operation(gate, up))
+        # The exponential is 0 or subnormal where the gate is far below 0, and a multiple of 2^-149.
+        return size * relative * U + 2.0**-148 * (1 + 110 * np.abs(up.astype(np.float64)))
+
+    return error
+
+
+def gelu_argument(gate):
+    return np.sqrt(8 / np.pi) * (gate + 0.044715 * gate**3)
+
+
+ELEMENTWISE = {
+    "add": (("a", "b"), arithmetic_error(reference.add)),
+    "mul": (("a", "b"), arithmetic_error(reference.mul)),
+    "silu_mul": (("gate", "up"), gated_error(reference.silu_mul, lambda gate: gate)),
+    "gelu_mul": (("gate", "up"), gated_error(reference.gelu_mul, gelu_argument)),
+}
+# Around the 16 or 32 elements that are taken at once, the blocks of 4096 and 16384, and past the caches.
+ELEMENTWISE_SHAPES = ((1,), (3, 5), (31,), (32,), (2, 3, 7, 11), (65, 63), (4097,), (3, 5461), (5, 16384))
+LARGE_ELEMENTWISE = {F32: (1031, 2053), F16: (2063, 2053), BF16: (2063, 2053)}
+
+
+def elementwise_cases():
+    for op, (names, error) in ELEMENTWISE.items():
+        for dtype in FLOATS:
+            for shape in (*ELEMENTWISE_SHAPES, LARGE_ELEMENTWISE[dtype]):
+
+                def make(rng, names=names, shape=shape, dtype=dtype):
+                    return {name: values(rng, shape, dtype) for name in names}
+
+                yield Case(op, f"{dtype}-{'x'.join(map(str, shape))}", make, error, in_place=names)
+
+
 CASES = [
     *rms_norm_cases(),
     *rms_norm_mul_cases(),
-    *fused_cases(),
+    *rope_cases("fused_head_norm_rope", fused_error),
+    *rope_cases("rope_neox", rope_error),
     *vision_cases(),
     *im2col_cases(),
     *gated_delta_cases(),
+    *elementwise_cases(),
 ]
 over_cases = pytest.mark.parametrize("case", CASES, ids=str)
 
@@ -457,11 +522,89 @@ def with_special_values(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 )
 def test_special_values_propagate_as_in_the_oracle(dev, rng, case):
     arrays = case.make(rng)
-    arrays["x"] = with_special_values(rng, arrays["x"])
+    first = next(iter(arrays))
+    arrays[first] = with_special_values(rng, arrays[first])
     inputs = {name: dev.array(a) for name, a in arrays.items()}
     with dev.commands() as cmd:
         out = case.encode(cmd, inputs)
     case.check(out, arrays)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("op", ELEMENTWISE)
+def test_elementwise_on_all_that_is_large_or_small(dev, op, dtype):
+    """Pairs from the whole range of the type: what is finite must not pass through inf or NaN."""
+    info = ml_dtypes.finfo(dtype)
+    steps = np.exp2(np.arange(info.minexp - info.nmant, info.maxexp, 1.0))
+    steps = np.concatenate(
+        [steps, 1.37 * steps[:-1], np.arange(0.5, 120, 0.25), [0, float(info.max), np.inf]]
+    )
+    some = np.concatenate([steps, -steps, [np.nan]]).astype(dtype)
+    names, error = ELEMENTWISE[op]
+    arrays = dict(zip(names, np.broadcast_arrays(some[:, None], some[None, ::5]), strict=True))
+    arrays = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    with dev.commands() as cmd:
+        y = getattr(ml.ops, op)(cmd, **{name: dev.array(a) for name, a in arrays.items()})
+    with np.errstate(all="ignore"):
+        assert_close(np.asarray(y), getattr(reference, op)(**arrays), error(**arrays))
+
+
+@pytest.mark.parametrize("op", ELEMENTWISE)
+def test_elementwise_takes_one_array_twice(dev, rng, op):
+    _, error = ELEMENTWISE[op]
+    a = values(rng, (7, 143), F32)
+    x = dev.array(a)
+    with dev.commands() as cmd:
+        y = getattr(ml.ops, op)(cmd, x, x)
+        getattr(ml.ops, op)(cmd, x, x, out=x)
+    assert_close(np.asarray(y), getattr(reference, op)(a, a), error(a, a))
+    np.testing.assert_array_equal(bits(np.asarray(x)), bits(np.asarray(y)))
+
+
+def test_elementwise_takes_an_array_without_axes(dev):
+    with dev.commands() as cmd:
+        y = ml.ops.add(cmd, dev.array(np.float32(2)), dev.array(np.float32(3)))
+    assert y.shape == ()
+    assert y.item() == 5
+
+
+@pytest.mark.parametrize("heads", [3, 4096])  # stored through the caches and past them
+@pytest.mark.parametrize("form", ["cached", "positions"])
+@pytest.mark.parametrize("half", [0, 5, 24])
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_rope_neox_moves_what_has_no_partner_bit_for_bit(dev, rng, dtype, half, form, heads):
+    """NaN payloads included, into another buffer and in place."""
+    tokens, dim = 17, 64
+    count = tokens * heads * dim
+    x = rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype).reshape(tokens, heads, dim)
+    distance = half if form == "cached" else dim // 2
+    left = np.ones(dim, bool)
+    left[:half] = left[distance : distance + half] = False
+    if form == "cached":
+        tables = {name: dev.array(np.ones(max(half, 1), F32)) for name in ("cos", "sin")}
+    else:
+        tables = {"positions": dev.array(np.arange(tokens, dtype=np.int32))}
+    given = dev.array(x)
+    with dev.commands() as cmd:
+        y = ml.ops.rope_neox(cmd, given, **tables, half_rope_dim=half)
+        ml.ops.rope_neox(cmd, given, **tables, half_rope_dim=half, out=given)
+    for got in (y, given):
+        np.testing.assert_array_equal(bits(np.asarray(got))[..., left], bits(x)[..., left])
+
+
+@pytest.mark.parametrize("form", ["cached", "positions"])
+def test_rope_neox_turns_as_the_fused_operation_does(dev, rng, form):
+    """On f32 the norm and then the rotation give what the fused operation gives, but for the last bits."""
+    tokens, heads, dim = 9, 5, 128
+    x = dev.array(values(rng, (tokens, heads, dim), F32))
+    if form == "cached":
+        tables = {name: dev.array(rng.standard_normal((tokens, 64), F32)) for name in ("cos", "sin")}
+    else:
+        tables = {"positions": dev.array(rng.integers(0, 100_000, tokens).astype(np.int32)), "theta": 1e6}
+    with dev.commands() as cmd:
+        fused = np.asarray(ml.ops.fused_head_norm_rope(cmd, x, **tables))
+        apart = np.asarray(ml.ops.rope_neox(cmd, ml.ops.rms_norm(cmd, x), **tables))
+    np.testing.assert_allclose(apart, fused, rtol=0, atol=4 * U * np.abs(fused).max())
 
 
 def test_gated_delta_never_evaluates_masked_differences(dev, rng):

@@ -122,14 +122,16 @@ POSITIONS = torch.tensor([[0, 1, 2, 77, 1023, 4095]])
     ],
 )
 @pytest.mark.parametrize("form", ["cached", "positions"])
-def test_transformers_head_norm_and_rotary(dev, name, cls, config_cls, form):
+@pytest.mark.parametrize("normed", [True, False])
+def test_transformers_head_norm_and_rotary(dev, name, cls, config_cls, form, normed):
     """Norm of each head, then rotation, as the attention of Qwen3 and Gemma 3 treats queries and keys."""
     heads, dim = 5, 128
     module = model(name)
     conf = config(name, config_cls, hidden_size=heads * dim, num_attention_heads=heads, head_dim=dim)
     x, weight = torch.randn(POSITIONS.shape[1], heads, dim), torch.randn(dim)
     cos, sin = getattr(module, cls)(conf)(x, POSITIONS)
-    expected = rotated_by(module, torch.nn.functional.rms_norm(x, (dim,), weight, 1e-6), cos, sin)
+    source = torch.nn.functional.rms_norm(x, (dim,), weight, 1e-6) if normed else x
+    expected = rotated_by(module, source, cos, sin)
     if form == "cached":
         tables = {"cos": give(dev, cos[0, :, : dim // 2]), "sin": give(dev, sin[0, :, : dim // 2])}
         tolerance = 1e-5
@@ -137,7 +139,10 @@ def test_transformers_head_norm_and_rotary(dev, name, cls, config_cls, form):
         parameters = getattr(conf, "rope_parameters", None) or {"rope_theta": conf.rope_theta}
         tables = {"positions": give(dev, POSITIONS[0].int()), "theta": parameters["rope_theta"]}
         tolerance = 4095 * 2**-22 * 4  # the angles of both sides are rounded to f32
-    got = run(dev, ml.ops.fused_head_norm_rope, give(dev, x), weight=give(dev, weight), **tables)
+    if normed:
+        got = run(dev, ml.ops.fused_head_norm_rope, give(dev, x), weight=give(dev, weight), **tables)
+    else:
+        got = run(dev, ml.ops.rope_neox, give(dev, x), **tables)
     assert_same(got, expected, tolerance)
 
 
@@ -274,6 +279,32 @@ def test_patch_embedding_of_a_vision_tower(dev):
     columns = run(dev, ml.ops.im2col_2d, give(dev, x), 14)
     got = columns @ conv.weight.detach().reshape(32, -1).numpy().T + conv.bias.detach().numpy()
     assert_same(got, expected, 1e-5)
+
+
+# --- elementwise --------------------------------------------------------------------------------
+
+TORCH_ELEMENTWISE = {
+    "add": torch.add,
+    "mul": torch.mul,
+    "silu_mul": lambda gate, up: torch.nn.functional.silu(gate) * up,
+    "gelu_mul": lambda gate, up: torch.nn.functional.gelu(gate, approximate="tanh") * up,
+}
+
+
+@pytest.mark.parametrize("op", TORCH_ELEMENTWISE)
+def test_torch_elementwise(dev, op):
+    x, y = 4 * torch.randn(2, 33, 1003)
+    got = run(dev, getattr(ml.ops, op), give(dev, x), give(dev, y))
+    # PyTorch takes 1 + tanh, which cancels where the gate is far below 0.
+    assert_same(got, TORCH_ELEMENTWISE[op](x, y), 4e-6 if op == "gelu_mul" else 2e-6)
+
+
+@pytest.mark.parametrize("op", ["add", "mul"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_torch_arithmetic_gives_the_same_bits(dev, op, dtype):
+    x, y = (4 * torch.randn(2, 33, 1003)).to(dtype)
+    got = run(dev, getattr(ml.ops, op), give(dev, x), give(dev, y))
+    assert torch.equal(torch.from_numpy(got.astype(np.float32)), TORCH_ELEMENTWISE[op](x, y).float())
 
 
 # --- gated delta rule ---------------------------------------------------------------------------

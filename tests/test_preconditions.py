@@ -17,6 +17,11 @@ VALID = {
         "sin": np.ones((3, 4), F32),
         "weight": np.ones(8, F32),
     },
+    "rope_neox": {
+        "x": np.ones((3, 2, 8), F32),
+        "cos": np.ones((3, 4), F32),
+        "sin": np.ones((3, 4), F32),
+    },
     "vision_2d_rope": {
         "x": np.ones((3, 2, 8), F32),
         "pos_x": np.ones(3, np.int32),
@@ -30,12 +35,16 @@ VALID = {
         "state": np.ones((1, 2, 4, 32, 64), BF16),
         "g": np.ones((1, 128, 4), F32),
     },
+    "add": {"a": np.ones((4, 8), F32), "b": np.ones((4, 8), F32)},
+    "mul": {"a": np.ones((4, 8), F32), "b": np.ones((4, 8), F32)},
+    "silu_mul": {"gate": np.ones((4, 8), F32), "up": np.ones((4, 8), F32)},
+    "gelu_mul": {"gate": np.ones((4, 8), F32), "up": np.ones((4, 8), F32)},
 }
 POSITIONAL = {
     "cos": None,
     "sin": None,
     "positions": np.ones(3, np.int32),
-}  # the other form of the fused operation
+}  # the other form of the operations on heads
 
 
 def ones(shape, dtype=F32):
@@ -50,7 +59,7 @@ EPS = [
 ]
 THETA = [
     (op, {**more, "theta": theta}, "theta", got, "finite")
-    for op, more in (("fused_head_norm_rope", POSITIONAL), ("vision_2d_rope", {}))
+    for op, more in (("fused_head_norm_rope", POSITIONAL), ("rope_neox", POSITIONAL), ("vision_2d_rope", {}))
     for theta, got in ((0.0, "0"), (-10.0, "-10"), (float("nan"), "nan"), (float("inf"), "inf"))
 ]
 # A row of a head is held in threadgroup memory.
@@ -58,13 +67,69 @@ THREADGROUP_MEMORY = [
     (op, {**more, "x": ones((3, 1, dim))}, "x", f"[3, 1, {dim}]", "a smaller last axis")
     for op, more, dim in (
         ("fused_head_norm_rope", {**POSITIONAL, "weight": None}, 4096),
+        ("rope_neox", POSITIONAL, 4096),
         ("vision_2d_rope", {"pos_x": np.ones(3, np.int32), "pos_y": np.ones(3, np.int32)}, 8192),
+    )
+]
+# Of both operations on heads.
+HEADS = [
+    ({"x": ones(8)}, "x", "1", "3"),
+    ({"x": ones((1, 3, 2, 8))}, "x", "4", "3"),
+    ({"x": ones((3, 2, 8), np.int32)}, "x", "int32", "float32"),
+    ({"x": ones((3, 2, 7))}, "x", "7", "even"),
+    ({"x": ones((0, 2, 8))}, "x", "0", "1"),
+    ({"x": ones((3, 0, 8))}, "x", "0", "1"),
+    ({"x": ones((3, 2, 0))}, "x", "0", "1"),
+    ({"half_rope_dim": 5}, "half_rope_dim", "5", "4"),
+    ({"half_rope_dim": -1}, "half_rope_dim", "-1", "0"),
+    ({"cos": ones(5), "sin": ones(5)}, "half_rope_dim", "5", "4"),
+    ({"cos": ones((3, 3)), "sin": ones((3, 3)), "half_rope_dim": 4}, "cos", "[3, 3]", "4"),
+    ({"sin": ones((3, 3))}, "sin", "[3, 3]", "4"),
+    ({"cos": ones((2, 4)), "sin": ones((2, 4))}, "cos", "[2, 4]", "3"),
+    ({"cos": ones((3, 4), F16)}, "cos", "float16", "float32"),
+    ({"sin": ones((3, 4), BF16)}, "sin", "bfloat16", "float32"),
+    ({"sin": None}, "sin", "", "cos"),
+    ({"cos": None}, "cos", "", "sin"),
+    ({"cos": None, "sin": None}, "", "neither", "positions"),
+    ({"positions": ones(3, np.int32)}, "", "both", "positions"),
+    ({"freq_factors": ones(4)}, "freq_factors", "", "positions"),
+    (POSITIONAL | {"positions": ones(2, np.int32)}, "positions", "2 elements", "3"),
+    (POSITIONAL | {"positions": ones(3)}, "positions", "float32", "int32"),
+    (POSITIONAL | {"positions": ones(3, np.int64)}, "positions", "int64", "int32"),
+    (POSITIONAL | {"freq_factors": ones(3)}, "freq_factors", "3 elements", "4"),
+    (POSITIONAL | {"freq_factors": ones(4, F16)}, "freq_factors", "float16", "float32"),
+    (POSITIONAL | {"half_rope_dim": 5}, "half_rope_dim", "5", "4"),
+    ({"out": ones((3, 2, 6))}, "out", "[3, 2, 6]", "[3, 2, 8]"),
+    ({"out": ones((3, 2, 8), F16)}, "out", "float16", "float32"),
+]
+ELEMENTWISE = [
+    (op, {name: array}, name, got, need)
+    for op, first, second in (
+        ("add", "a", "b"),
+        ("mul", "a", "b"),
+        ("silu_mul", "gate", "up"),
+        ("gelu_mul", "gate", "up"),
+    )
+    for name, array, got, need in (
+        (first, ones((4, 8), np.int32), "int32", "float32"),
+        (first, ones((0, 8)), "[0, 8]", "1"),
+        (first, ones((4, 0)), "[4, 0]", "1"),
+        (second, ones((4, 8), F16), "float16", f"float32 (the type of {first})"),
+        (second, ones((4, 8), np.int32), "int32", f"float32 (the type of {first})"),
+        (second, ones((4, 7)), "[4, 7]", f"[4, 8] (as {first})"),
+        (second, ones((8, 4)), "[8, 4]", f"[4, 8] (as {first})"),
+        (second, ones(8), "[8]", f"[4, 8] (as {first})"),
+        (second, ones(()), "[]", f"[4, 8] (as {first})"),
+        ("out", ones((4, 7)), "[4, 7]", f"[4, 8] (as {first})"),
+        ("out", ones(32), "[32]", f"[4, 8] (as {first})"),
+        ("out", ones((4, 8), BF16), "bfloat16", f"float32 (the type of {first})"),
     )
 ]
 ROWS = [
     *EPS,
     *THETA,
     *THREADGROUP_MEMORY,
+    *ELEMENTWISE,
     # rms_norm
     ("rms_norm", {"weight": ones(7)}, "weight", "7 elements", "8 (the last axis of x)"),
     ("rms_norm", {"weight": ones(9)}, "weight", "9 elements", "8 (the last axis of x)"),
@@ -87,49 +152,10 @@ ROWS = [
     ("rms_norm_mul", {"x": ones((0, 8)), "scale": ones((0, 8))}, "x", "0", "1"),
     ("rms_norm_mul", {"out": ones((2, 2, 8))}, "out", "[2, 2, 8]", "[4, 8]"),
     ("rms_norm_mul", {"out": ones((4, 8), BF16)}, "out", "bfloat16", "float32"),
-    # fused_head_norm_rope
-    ("fused_head_norm_rope", {"x": ones(8)}, "x", "1", "3"),
-    ("fused_head_norm_rope", {"x": ones((1, 3, 2, 8))}, "x", "4", "3"),
-    ("fused_head_norm_rope", {"x": ones((3, 2, 8), np.int32)}, "x", "int32", "float32"),
-    ("fused_head_norm_rope", {"x": ones((3, 2, 7)), "weight": None}, "x", "7", "even"),
-    ("fused_head_norm_rope", {"x": ones((0, 2, 8))}, "x", "0", "1"),
-    ("fused_head_norm_rope", {"x": ones((3, 0, 8))}, "x", "0", "1"),
-    ("fused_head_norm_rope", {"x": ones((3, 2, 0)), "weight": None}, "x", "0", "1"),
+    # fused_head_norm_rope, beside those of HEADS
     ("fused_head_norm_rope", {"weight": ones(6)}, "weight", "6 elements", "8"),
     ("fused_head_norm_rope", {"weight": ones(8, F16)}, "weight", "float16", "float32"),
-    ("fused_head_norm_rope", {"half_rope_dim": 5}, "half_rope_dim", "5", "4"),
-    ("fused_head_norm_rope", {"half_rope_dim": -1}, "half_rope_dim", "-1", "0"),
-    ("fused_head_norm_rope", {"cos": ones(5), "sin": ones(5)}, "half_rope_dim", "5", "4"),
-    (
-        "fused_head_norm_rope",
-        {"cos": ones((3, 3)), "sin": ones((3, 3)), "half_rope_dim": 4},
-        "cos",
-        "[3, 3]",
-        "4",
-    ),
-    ("fused_head_norm_rope", {"sin": ones((3, 3))}, "sin", "[3, 3]", "4"),
-    ("fused_head_norm_rope", {"cos": ones((2, 4)), "sin": ones((2, 4))}, "cos", "[2, 4]", "3"),
-    ("fused_head_norm_rope", {"cos": ones((3, 4), F16)}, "cos", "float16", "float32"),
-    ("fused_head_norm_rope", {"sin": ones((3, 4), BF16)}, "sin", "bfloat16", "float32"),
-    ("fused_head_norm_rope", {"sin": None}, "sin", "", "cos"),
-    ("fused_head_norm_rope", {"cos": None}, "cos", "", "sin"),
-    ("fused_head_norm_rope", {"cos": None, "sin": None}, "", "neither", "positions"),
-    ("fused_head_norm_rope", {"positions": ones(3, np.int32)}, "", "both", "positions"),
-    ("fused_head_norm_rope", {"freq_factors": ones(4)}, "freq_factors", "", "positions"),
-    ("fused_head_norm_rope", POSITIONAL | {"positions": ones(2, np.int32)}, "positions", "2 elements", "3"),
-    ("fused_head_norm_rope", POSITIONAL | {"positions": ones(3)}, "positions", "float32", "int32"),
-    ("fused_head_norm_rope", POSITIONAL | {"positions": ones(3, np.int64)}, "positions", "int64", "int32"),
-    ("fused_head_norm_rope", POSITIONAL | {"freq_factors": ones(3)}, "freq_factors", "3 elements", "4"),
-    (
-        "fused_head_norm_rope",
-        POSITIONAL | {"freq_factors": ones(4, F16)},
-        "freq_factors",
-        "float16",
-        "float32",
-    ),
-    ("fused_head_norm_rope", POSITIONAL | {"half_rope_dim": 5}, "half_rope_dim", "5", "4"),
-    ("fused_head_norm_rope", {"out": ones((3, 2, 6))}, "out", "[3, 2, 6]", "[3, 2, 8]"),
-    ("fused_head_norm_rope", {"out": ones((3, 2, 8), F16)}, "out", "float16", "float32"),
+    *((op, *row) for op in ("fused_head_norm_rope", "rope_neox") for row in HEADS),
     # vision_2d_rope
     ("vision_2d_rope", {"x": ones((6, 8))}, "x", "2", "3"),
     ("vision_2d_rope", {"x": ones((3, 2, 8), np.int8)}, "x", "int8", "float32"),
@@ -285,7 +311,12 @@ IN_PLACE = {
     "rms_norm": {"x"},
     "rms_norm_mul": {"x", "scale"},
     "fused_head_norm_rope": {"x"},
+    "rope_neox": {"x"},
     "vision_2d_rope": {"x"},
+    "add": {"a", "b"},
+    "mul": {"a", "b"},
+    "silu_mul": {"gate", "up"},
+    "gelu_mul": {"gate", "up"},
 }
 OVERLAPS = [
     (op, name, kind)

@@ -53,6 +53,29 @@ def test_fused_head_norm_rope_by_loops(rng, form, half):
     np.testing.assert_allclose(single, expected[1], rtol=1e-12, atol=1e-12)
 
 
+def test_elementwise_by_hand():
+    np.testing.assert_array_equal(reference.add([1.5, 2], [2, -3]), [3.5, -1])
+    np.testing.assert_array_equal(reference.mul([1.5, 2], [2, -3]), [3, -6])
+    for v in (-30.0, -3.0, -0.25, 0.0, 1.0, 7.5, 40.0):
+        silu = v / (1 + math.exp(-v))
+        gelu = v / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (v + 0.044715 * v**3)))
+        np.testing.assert_allclose(reference.silu_mul(v, 3.0), 3 * silu, rtol=1e-14)
+        np.testing.assert_allclose(reference.gelu_mul(v, 3.0), 3 * gelu, rtol=1e-13, atol=1e-15)
+    for oracle in (reference.silu_mul, reference.gelu_mul):
+        np.testing.assert_array_equal(oracle([-np.inf, -1e90, np.inf, np.nan], 2.0), [0, 0, np.inf, np.nan])
+
+
+@pytest.mark.parametrize("half", [3, 1, 0])
+def test_rope_neox_leaves_out_the_norm(rng, half):
+    x, positions = rng.standard_normal((3, 2, 8)), np.array([0, 5, 99])
+    y = reference.rope_neox(x, positions=positions, half_rope_dim=half)
+    expected = x.copy()
+    for t, h, i in np.ndindex(3, 2, half):
+        turned = complex(x[t, h, i], x[t, h, i + 4]) * np.exp(1j * positions[t] / 10_000.0 ** (2 * i / 8))
+        expected[t, h, i], expected[t, h, i + 4] = turned.real, turned.imag
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_vision_2d_rope_by_loops(rng):
     seq, heads, dim, theta = 4, 2, 12, 100.0
     x = rng.standard_normal((seq, heads, dim))

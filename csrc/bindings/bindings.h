@@ -23,6 +23,7 @@ void bind_event(nb::module_& m);
 void bind_submission(nb::module_& m);
 void bind_device(nb::module_& m);
 void bind_encoder(nb::module_& m);
+void bind_graph(nb::module_& m);
 void bind_ops(nb::module_& m);
 
 // A new exception class, as an attribute of the module too.
@@ -57,6 +58,8 @@ DType dtype_from(nb::handle spec, const char* operation);
 
 // What the first argument of `operation` is to be: a CommandEncoder, or a Graph that records.
 Encoder& encoder_from(nb::handle cmd, const char* operation);
+// Looks up what that compares types with. To be called when all classes are bound.
+void init_encoders();
 
 // A value that an event is raised to or waited for.
 uint64_t event_value(const char* operation, nb::handle value);

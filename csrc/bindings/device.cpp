@@ -10,6 +10,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/host_array.h"
+#include "metalloid/graph.h"
 
 namespace metalloid::bindings {
 
@@ -155,6 +156,12 @@ void bind_device(nb::module_& m) {
       .def(
           "event", [](Device& self) { return Event::create(self); }, nb::sig("def event(self) -> Event"),
           "A new event with the value 0; see Event.")
+      .def(
+          "record",
+          [](Device& self, std::optional<std::string> label) { return new Graph(self, label.value_or("")); },
+          nb::arg("label") = nb::none(), nb::rv_policy::take_ownership,
+          nb::sig("def record(self, label: str | None = None) -> Graph"),
+          "A graph that records what is encoded into it; see Graph. ``label`` shows in traces and debuggers.")
       .def(
           "kernels", [](Device& self) { return self.library().kernels(); },
           "The names of the built-in kernels.")

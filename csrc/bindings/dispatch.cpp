@@ -413,6 +413,22 @@ void dispatch(nb::handle encoder, nb::handle kernel, nb::handle threads, nb::han
   encoder_from(encoder, "dispatch").dispatch(wanted, call.values(), size, threads_each, declared);
 }
 
+InlineValue inline_value(const Kernel& kernel, nb::handle argument, nb::handle value) {
+  nb::dict named;
+  named[argument] = value;
+  Call call(kernel);
+  call.take(named);
+  const size_t position = kernel.position(nb::cast<std::string_view>(argument));
+  const KernelArgument& of = kernel.arguments()[position];
+  const Value& got = call.values()[position];
+  if (got.kind != Value::Kind::bytes || !got.object) {
+    throw ValidationError(text(kernel.place(of), " is ", shown(value), ", needs a value of at most ",
+                               kMaxInlineBytes, " bytes"));
+  }
+  const auto* bytes = static_cast<const std::byte*>(got.object);
+  return {static_cast<uint8_t>(of.index), {bytes, bytes + got.length}};
+}
+
 void init_dispatch() {
   buffer_type = reinterpret_cast<PyTypeObject*>(nb::type<Buffer>().ptr());
   reinterpreted_type = reinterpret_cast<PyTypeObject*>(nb::type<Reinterpreted>().ptr());

@@ -1,6 +1,8 @@
 // Host values as arguments of kernels.
 #pragma once
 
+#include <vector>
+
 #include "bindings/bindings.h"
 #include "metalloid/kernel.h"
 
@@ -23,6 +25,13 @@ bool number_from(nb::handle obj, Number& out);
 void dispatch(nb::handle encoder, nb::handle kernel, nb::handle threads, nb::handle threadgroups,
               nb::handle grid, nb::handle threadgroup, nb::handle args, nb::handle reads, nb::handle writes,
               nb::handle label);
+
+// What dispatch() would bind for a value of an argument that takes inline bytes. Throws ValidationError.
+struct InlineValue {
+  uint8_t index;
+  std::vector<std::byte> bytes;
+};
+InlineValue inline_value(const Kernel& kernel, nb::handle argument, nb::handle value);
 
 // Looks up what dispatch() compares types with. To be called when all classes are bound.
 void init_dispatch();

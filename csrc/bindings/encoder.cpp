@@ -8,6 +8,7 @@
 #include "bindings/bindings.h"
 #include "bindings/dispatch.h"
 #include "metalloid/device.h"
+#include "metalloid/graph.h"
 
 namespace metalloid::bindings {
 
@@ -69,14 +70,22 @@ struct Group {
 };
 
 PyTypeObject* command_encoder_type;
+PyTypeObject* graph_type;
 
 }  // namespace
 
 Encoder& encoder_from(nb::handle cmd, const char* operation) {
   if (Py_TYPE(cmd.ptr()) == command_encoder_type) return *nb::inst_ptr<CommandEncoder>(cmd);
+  if (Py_TYPE(cmd.ptr()) == graph_type) return *nb::inst_ptr<Graph>(cmd);
   throw nb::type_error(text(operation, ": cmd is of type ", nb::inst_name(cmd).c_str(),
-                            ", needs to be a metalloid.CommandEncoder; Device.commands() makes one")
+                            ", needs to be a metalloid.CommandEncoder or Graph; Device.commands() and "
+                            "Device.record() make one")
                            .c_str());
+}
+
+void init_encoders() {
+  command_encoder_type = reinterpret_cast<PyTypeObject*>(nb::type<CommandEncoder>().ptr());
+  graph_type = reinterpret_cast<PyTypeObject*>(nb::type<Graph>().ptr());
 }
 
 void bind_encoder(nb::module_& m) {
@@ -106,10 +115,13 @@ void bind_encoder(nb::module_& m) {
            "threadgroups   how many threadgroups there are instead\n"
            "args           the values of ``kernel.arguments``, as a list or tuple in their order (without\n"
            "               those that are not active, if you like) or as a dict of names\n"
-           "reads, writes  the buffers, or views of them, that the kernel reads and writes, where that is\n"
-           "               less or more than what its arguments tell: all of a buffer that it may write\n"
-           "               counts as written otherwise. A kernel with both does nothing else, so that a\n"
-           "               graph may move or remove it\n"
+           "reads, writes  the buffers, or views of them, that the kernel reads, and those that it writes "
+           "all\n"
+           "               bytes of, where that is less or more than its arguments tell: otherwise a buffer "
+           "that\n"
+           "               may be written counts as read and written from end to end. A kernel with both "
+           "lists\n"
+           "               does nothing else, so that a graph may move or remove it\n"
            "label          what a graph, a trace or a debugger calls it; the kernel's name by default\n\n"
            "Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer\n"
            "of the argument's type (vectors and matrices are of their scalar's type, structs of uint8),\n"
@@ -184,7 +196,6 @@ void bind_encoder(nb::module_& m) {
       .def("__exit__", exit, nb::arg("type").none(), nb::arg("value").none(), nb::arg("traceback").none(),
            nb::sig("def __exit__(self, type: object, value: object, traceback: object) -> None"))
       .def("__repr__", repr);
-  command_encoder_type = reinterpret_cast<PyTypeObject*>(nb::type<CommandEncoder>().ptr());
 }
 
 }  // namespace metalloid::bindings

@@ -91,9 +91,11 @@ NB_MODULE(_core, m) {
   bind_event(m);
   bind_submission(m);
   bind_encoder(m);
+  bind_graph(m);
   bind_device(m);
   bind_ops(m);
 
+  init_encoders();
   set_wait_hook(check_signals);
   set_block_hooks(&block_hooks);
   // The threads that were coming stayed behind.

@@ -1,10 +1,12 @@
 #include <nanobind/stl/optional.h>
 
 #include "bindings/bindings.h"
+#include "ops/elementwise.h"
 #include "ops/fused_head_norm_rope.h"
 #include "ops/gated_delta_net.h"
 #include "ops/im2col_2d.h"
 #include "ops/rms_norm.h"
+#include "ops/rope_neox.h"
 #include "ops/vision_2d_rope.h"
 
 namespace metalloid::bindings {
@@ -60,15 +62,23 @@ Result fused_head_norm_rope(Cmd cmd, In x, Maybe cos, Maybe sin, Maybe positions
                             Maybe freq_factors, Maybe weight, std::optional<int64_t> half_rope_dim,
                             double eps, Maybe out) {
   Unwrap in{"fused_head_norm_rope"};
-  ops::HeadNormRope options{in.maybe("cos", cos),
-                            in.maybe("sin", sin),
-                            in.maybe("positions", positions),
-                            theta,
-                            in.maybe("freq_factors", freq_factors),
+  ops::HeadNormRope options{{in.maybe("cos", cos), in.maybe("sin", sin), in.maybe("positions", positions),
+                             theta, in.maybe("freq_factors", freq_factors), half_rope_dim},
                             in.maybe("weight", weight),
-                            half_rope_dim,
                             eps};
   return result(out, ops::fused_head_norm_rope(in.encoder(cmd), in("x", x), options, in.maybe("out", out)));
+}
+
+Result rope_neox(Cmd cmd, In x, Maybe cos, Maybe sin, Maybe positions, double theta, Maybe freq_factors,
+                 std::optional<int64_t> half_rope_dim, Maybe out) {
+  Unwrap in{"rope_neox"};
+  ops::RopeOptions options{in.maybe("cos", cos),
+                           in.maybe("sin", sin),
+                           in.maybe("positions", positions),
+                           theta,
+                           in.maybe("freq_factors", freq_factors),
+                           half_rope_dim};
+  return result(out, ops::rope_neox(in.encoder(cmd), in("x", x), options, in.maybe("out", out)));
 }
 
 Result vision_2d_rope(Cmd cmd, In x, In pos_x, In pos_y, double theta, Maybe out) {
@@ -87,6 +97,26 @@ Result gated_delta_net_chunk_o(Cmd cmd, In q, In k, In v, In state, In g, Number
   return result(out,
                 ops::gated_delta_net_chunk_o(in.encoder(cmd), in("q", q), in("k", k), in("v", v),
                                              in("state", state), in("g", g), scale, in.maybe("out", out)));
+}
+
+Result add(Cmd cmd, In a, In b, Maybe out) {
+  Unwrap in{"add"};
+  return result(out, ops::add(in.encoder(cmd), in("a", a), in("b", b), in.maybe("out", out)));
+}
+
+Result mul(Cmd cmd, In a, In b, Maybe out) {
+  Unwrap in{"mul"};
+  return result(out, ops::mul(in.encoder(cmd), in("a", a), in("b", b), in.maybe("out", out)));
+}
+
+Result silu_mul(Cmd cmd, In gate, In up, Maybe out) {
+  Unwrap in{"silu_mul"};
+  return result(out, ops::silu_mul(in.encoder(cmd), in("gate", gate), in("up", up), in.maybe("out", out)));
+}
+
+Result gelu_mul(Cmd cmd, In gate, In up, Maybe out) {
+  Unwrap in{"gelu_mul"};
+  return result(out, ops::gelu_mul(in.encoder(cmd), in("gate", gate), in("up", up), in.maybe("out", out)));
 }
 
 constexpr const char* kRmsNorm =
@@ -135,6 +165,28 @@ A pair turns as ``y0 = x0*cos - x1*sin``, ``y1 = x1*cos + x0*sin``. ``out`` may 
 Raises ValidationError if a shape or type does not fit, or for both forms or neither.
 Zhang and Sennrich 2019, arXiv:1910.07467; Su et al. 2021, arXiv:2104.09864.)";
 
+constexpr const char* kRopeNeox =
+    R"(Rotary embedding of every head of every token: ``fused_head_norm_rope`` without the norm.
+
+x, y           [tokens, heads, head_dim] or [heads, head_dim], float32, float16 or bfloat16; head_dim even
+half_rope_dim  number of rotated pairs, 0 to head_dim / 2; the other elements are copied bit for bit
+
+Either with tables of angles: pairs are (i, i + half_rope_dim), half_rope_dim defaults to the last axis of cos,
+
+cos, sin       [half_rope_dim] or [tokens, half_rope_dim], float32
+
+or with positions: pairs are (i, i + head_dim / 2), half_rope_dim defaults to head_dim / 2, and the angle is
+``positions[t] / theta**(2 * i / head_dim) / freq_factors[i]`` radians,
+
+positions      [tokens], int32 or uint32
+theta          base of the frequencies; finite, above 0
+freq_factors   [half_rope_dim], float32, optional
+
+A pair turns as ``y0 = x0*cos - x1*sin``, ``y1 = x1*cos + x0*sin``. ``out`` may be ``x``.
+
+Raises ValidationError if a shape or type does not fit, or for both forms or neither.
+Su et al. 2021, arXiv:2104.09864.)";
+
 constexpr const char* kVision2dRope =
     R"(Two-dimensional rotary embedding of vision towers.
 
@@ -174,6 +226,46 @@ rounded to bfloat16. Sums are float32.
 
 Raises ValidationError if a shape or type does not fit. Yang et al. 2024, arXiv:2412.06464.)";
 
+constexpr const char* kAdd =
+    R"(Sum of two arrays, element by element: ``y = a + b``.
+
+a, b, y  of one shape and one type: float32, float16 or bfloat16
+
+``out`` may be ``a`` or ``b``, and these may be the same. Arithmetic is float32; y is rounded once.
+
+Raises ValidationError if a shape or type does not fit.)";
+
+constexpr const char* kMul =
+    R"(Product of two arrays, element by element: ``y = a * b``.
+
+a, b, y  of one shape and one type: float32, float16 or bfloat16
+
+``out`` may be ``a`` or ``b``, and these may be the same. Arithmetic is float32; y is rounded once.
+
+Raises ValidationError if a shape or type does not fit.)";
+
+constexpr const char* kSiluMul =
+    R"(SwiGLU: ``y = silu(gate) * up``, with ``silu(v) = v / (1 + exp(-v))``.
+
+gate, up, y  of one shape and one type: float32, float16 or bfloat16
+
+``silu(-inf)`` is 0, its limit. ``out`` may be ``gate`` or ``up``, and these may be the same. Arithmetic is
+float32; y is rounded once.
+
+Raises ValidationError if a shape or type does not fit. Shazeer 2020, arXiv:2002.05202.)";
+
+constexpr const char* kGeluMul =
+    R"(GeGLU: ``y = gelu(gate) * up``, with ``gelu(v) = v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))``.
+
+gate, up, y  of one shape and one type: float32, float16 or bfloat16
+
+This is the approximation by tanh, which differs from the form with erf by up to 0.0005: Metal has no erf.
+``gelu(-inf)`` is 0, its limit. ``out`` may be ``gate`` or ``up``, and these may be the same. Arithmetic is float32;
+y is rounded once.
+
+Raises ValidationError if a shape or type does not fit.
+Hendrycks and Gimpel 2016, arXiv:1606.08415; Shazeer 2020, arXiv:2002.05202.)";
+
 }  // namespace
 
 void bind_ops(nb::module_& m) {
@@ -194,11 +286,18 @@ void bind_ops(nb::module_& m) {
           arg("sin") = none, arg("positions") = none, arg("theta") = 10000.0, arg("freq_factors") = none,
           arg("weight") = none, arg("half_rope_dim") = none, arg("eps") = 1e-6, arg("out") = none,
           kFusedHeadNormRope);
+  ops.def("rope_neox", rope_neox, arg("cmd"), arg("x"), kw, arg("cos") = none, arg("sin") = none,
+          arg("positions") = none, arg("theta") = 10000.0, arg("freq_factors") = none,
+          arg("half_rope_dim") = none, arg("out") = none, kRopeNeox);
   ops.def("vision_2d_rope", vision_2d_rope, arg("cmd"), arg("x"), arg("pos_x"), arg("pos_y"), kw,
           arg("theta") = 10000.0, arg("out") = none, kVision2dRope);
   ops.def("im2col_2d", im2col_2d, arg("cmd"), arg("pixels"), arg("patch"), kw, arg("out") = none, kIm2col2d);
   ops.def("gated_delta_net_chunk_o", gated_delta_net_chunk_o, arg("cmd"), arg("q"), arg("k"), arg("v"),
           arg("state"), arg("g"), kw, arg("scale") = none, arg("out") = none, kGatedDeltaNet);
+  ops.def("add", add, arg("cmd"), arg("a"), arg("b"), kw, arg("out") = none, kAdd);
+  ops.def("mul", mul, arg("cmd"), arg("a"), arg("b"), kw, arg("out") = none, kMul);
+  ops.def("silu_mul", silu_mul, arg("cmd"), arg("gate"), arg("up"), kw, arg("out") = none, kSiluMul);
+  ops.def("gelu_mul", gelu_mul, arg("cmd"), arg("gate"), arg("up"), kw, arg("out") = none, kGeluMul);
 }
 
 }  // namespace metalloid::bindings

@@ -110,9 +110,14 @@ Buffer Buffer::view(DType dtype) const {
 }
 
 Overlap overlap(const Buffer& a, const Buffer& b) {
-  // By address, because two storages can share memory that was wrapped twice.
-  auto a_begin = reinterpret_cast<uintptr_t>(a.address());
-  auto b_begin = reinterpret_cast<uintptr_t>(b.address());
+  // By address, because two storages can share memory that was wrapped twice. What has no memory yet shares
+  // none.
+  uint64_t a_begin = a.offset(), b_begin = b.offset();
+  if (a.storage() != b.storage()) {
+    if (!a.storage()->backed || !b.storage()->backed) return Overlap::none;
+    a_begin = reinterpret_cast<uintptr_t>(a.address());
+    b_begin = reinterpret_cast<uintptr_t>(b.address());
+  }
   if (a_begin == b_begin && a.nbytes() == b.nbytes()) return Overlap::same;
   bool apart = a_begin + a.nbytes() <= b_begin || b_begin + b.nbytes() <= a_begin;
   return apart ? Overlap::none : Overlap::partial;

@@ -26,7 +26,7 @@ class Buffer {
   uint64_t offset() const { return offset_; }  // bytes into the allocation
   bool readonly() const { return storage_->readonly; }
   Storage* storage() const { return storage_.get(); }
-  std::byte* address() const { return storage_->contents + offset_; }
+  std::byte* address() const { return storage_->memory() + offset_; }
 
   // Waits for the committed work that uses the memory; what uncommitted encoders hold does not count.
   // To read it: throws DeviceError or KernelFault if the last of that work failed.

@@ -1,5 +1,10 @@
 #include "metalloid/command_encoder.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "metalloid/program.h"
+
 namespace metalloid {
 
 namespace {
@@ -84,9 +89,7 @@ void CommandEncoder::open() {
     open_command_buffer();
   } else {
     // An encoder begins with nothing bound and after all others.
-    pipeline_ = nullptr;
-    bound_.fill({});
-    memory_.fill(0);
+    forget_bindings();
     tracker_.barrier();
   }
   encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent
@@ -116,11 +119,10 @@ void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
   pipeline_ = &pipeline;
 }
 
-void CommandEncoder::set_buffer(uint8_t index, const Buffer& buffer) {
-  MTL::Buffer* metal = buffer.storage()->buffer.get();
-  const uint64_t length = buffer.nbytes();
+void CommandEncoder::set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length) {
+  MTL::Buffer* metal = storage.metal();
   // An empty view may start where its allocation ends.
-  const uint64_t offset = length ? buffer.offset() : 0;
+  if (length == 0) offset = 0;
   Bound& bound = bound_[index];
   if (device_.checked()) {
     if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
@@ -148,7 +150,10 @@ void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
 }
 
 void CommandEncoder::order(std::span<const MemoryUse> uses) {
-  if (!tracker_.note(uses)) return;
+  if (tracker_.note(uses)) put_barrier();
+}
+
+void CommandEncoder::put_barrier() {
   encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
   ++barriers_;
 }
@@ -245,6 +250,75 @@ void CommandEncoder::barrier() {
   if (encoder_) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
   tracker_.barrier();
   ++barriers_;
+}
+
+void CommandEncoder::forget_bindings() {
+  pipeline_ = nullptr;
+  bound_.fill({});
+  memory_.fill(0);
+}
+
+void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint32_t first, uint32_t last) {
+  Turn turn(*this);
+  check_encoding("Graph.encode");
+  if (first == last) return;
+  begin();
+  kept_.push_back(program);
+  for (const StorageRef& storage : program->storages()) hold(storage.get());
+  if (tracks_ && !tracker_.idle()) {
+    put_barrier();
+    tracker_.barrier();
+  }
+  const std::vector<const MTL::Resource*>& resources = program->resources();
+  bool told = false;
+  for (uint32_t place = first; place < last;) {
+    uint32_t begin = 0, count = 0;
+    const MTL::IndirectCommandBuffer* commands = program->commands(place, begin, count);
+    if (!commands) {
+      // What stands before the first is not the program's to order.
+      replay_step(*program, place, place > first && program->steps()[place].barrier);
+      ++place;
+      continue;
+    }
+    if (!std::exchange(told, true)) {
+      encoder_->useResources(resources.data(), resources.size(),
+                             MTL::ResourceUsageRead | MTL::ResourceUsageWrite);
+    }
+    // A barrier inside a command buffer of Metal's does not reach into the one before.
+    if (place > first) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
+    count = std::min(count, last - place);
+    encoder_->executeCommandsInBuffer(commands, NS::Range(begin, count));
+    dispatches_ += count;
+    barriers_ += program->barriers(place + (place == first), place + count);
+    place += count;
+  }
+  if (told) forget_bindings();
+  if (tracks_) tracker_.note_everything();
+}
+
+void CommandEncoder::replay_step(const Program& program, uint32_t place, bool barrier) {
+  const Program::Step& step = program.steps()[place];
+  if (barrier) put_barrier();
+  set_pipeline(*step.pipeline);
+  for (uint32_t i = step.first_binding; i < step.first_binding + step.bindings; ++i) {
+    const Program::Binding& binding = program.bindings()[i];
+    if (binding.storage) {
+      set_buffer(binding.index, *binding.storage, binding.offset, binding.length);
+    } else {
+      set_bytes(binding.index, program.constants() + binding.offset, binding.length);
+    }
+  }
+  for (uint32_t i = step.first_memory; i < step.first_memory + step.memories; ++i) {
+    set_memory(program.memories()[i].index, program.memories()[i].length);
+  }
+  const MTL::Size grid(step.grid.x, step.grid.y, step.grid.z);
+  const MTL::Size threads(step.threads.x, step.threads.y, step.threads.z);
+  if (step.by_threads) {
+    encoder_->dispatchThreads(grid, threads);
+  } else {
+    encoder_->dispatchThreadgroups(grid, threads);
+  }
+  ++dispatches_;
 }
 
 void CommandEncoder::push_group(std::string_view name) {

@@ -18,6 +18,8 @@
 
 namespace metalloid {
 
+class Program;
+
 struct CommandOptions {
   std::string label = {};
   // Dispatches may overlap, but for those that a barrier separates; else each runs after the one before.
@@ -56,11 +58,17 @@ class CommandEncoder final : public Encoder {
       refuse_encoding(operation);
   }
   bool encoding() const override { return status_.load(std::memory_order_acquire) == Status::encoding; }
+  Buffer output(const Shape& shape, DType dtype, const char* operation) override {
+    return device_.empty(shape, dtype, operation);
+  }
   void dispatch(const Operation& operation, const Pipeline& pipeline,
                 std::initializer_list<Argument> arguments, Extent threadgroups, Extent threads) override;
   void dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
                 const Extent& threadgroup, const Declared& declared = {}) override;
   void barrier() override;
+  // Encodes the steps of a program from `first` up to `last`. They run after everything before them and
+  // before everything after them, as if each touched all memory.
+  void replay(const std::shared_ptr<const Program>& program, uint32_t first, uint32_t last);
   void push_group(std::string_view name) override;
   void pop_group() override;
 
@@ -106,8 +114,14 @@ class CommandEncoder final : public Encoder {
   // Puts a barrier before a dispatch that needs one.
   void order(std::span<const MemoryUse> uses);
   void set_pipeline(const Pipeline& pipeline);
-  void set_buffer(uint8_t index, const Buffer& buffer);
+  void set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length);
+  void set_buffer(uint8_t index, const Buffer& buffer) {
+    set_buffer(index, *buffer.storage(), buffer.offset(), buffer.nbytes());
+  }
   void set_bytes(uint8_t index, const void* bytes, uint64_t length);
+  void replay_step(const Program& program, uint32_t place, bool barrier);
+  void put_barrier();
+  void forget_bindings();
   void set_memory(uint8_t index, uint64_t length);
   void close(Status status);
 
@@ -127,7 +141,7 @@ class CommandEncoder final : public Encoder {
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
-  std::vector<Keepalive> kept_;
+  Kept kept_;
   HazardTracker tracker_;
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;

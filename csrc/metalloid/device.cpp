@@ -143,19 +143,30 @@ std::string Device::shader_compiler() {
   return separator == std::string::npos ? "" : label.substr(separator + 2);
 }
 
-Buffer Device::empty(const Shape& shape, DType dtype, const char* operation, Contents contents) {
+uint64_t Device::allocation_bytes(const Shape& shape, DType dtype, const char* operation) const {
   uint64_t bytes = byte_count(operation, shape, dtype);
   if (bytes > max_buffer_length()) {
     throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
                                " bytes, needs at most ", max_buffer_length(), " (max_buffer_length)"));
   }
-  StorageRef storage = pool_.allocate(bytes);
-  if (checked() && contents == Contents::undefined) {
-    // What Metal has discarded is undefined until somebody writes it; the checks know it by that.
-    storage->buffer->setPurgeableState(MTL::PurgeableStateEmpty);
-    storage->buffer->setPurgeableState(MTL::PurgeableStateNonVolatile);
-  }
+  return bytes;
+}
+
+Buffer Device::empty(const Shape& shape, DType dtype, const char* operation, Contents contents) {
+  StorageRef storage = pool_.allocate(allocation_bytes(shape, dtype, operation));
+  if (contents == Contents::undefined) mark_undefined(*storage.get());
   return Buffer(std::move(storage), 0, shape, dtype);
+}
+
+Buffer Device::placeholder(const Shape& shape, DType dtype, const char* operation) {
+  return Buffer(pool_.placeholder(allocation_bytes(shape, dtype, operation)), 0, shape, dtype);
+}
+
+void Device::mark_undefined(Storage& storage) const {
+  if (!checked()) return;
+  // What Metal has discarded is undefined until somebody writes it; the checks know it by that.
+  storage.buffer->setPurgeableState(MTL::PurgeableStateEmpty);
+  storage.buffer->setPurgeableState(MTL::PurgeableStateNonVolatile);
 }
 
 Buffer Device::zeros(const Shape& shape, DType dtype) {
@@ -237,7 +248,7 @@ void Device::survive_forks() {
   pthread_atfork(lock, unlock, unlock_in_child);
 }
 
-void Device::poll() {
+void Device::retire() {
   for (const auto& queue : queues()) queue->timeline().reached(queue->timeline().last_committed());
 }
 

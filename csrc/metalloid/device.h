@@ -52,6 +52,11 @@ class Device {
   // Uninitialised, zeroed and shared memory. Throw ValidationError and DeviceError.
   Buffer empty(const Shape& shape, DType dtype, const char* operation = "Device.empty",
                Contents contents = Contents::undefined);
+  // What empty() gives, but the memory comes when somebody asks for it.
+  Buffer placeholder(const Shape& shape, DType dtype, const char* operation);
+  StorageRef placeholder(uint64_t bytes) { return pool_.placeholder(bytes); }
+  // For the checks of a checked device: nobody has written the memory.
+  void mark_undefined(Storage& storage) const;
   Buffer zeros(const Shape& shape, DType dtype);
   Buffer wrap(void* address, const Shape& shape, DType dtype, bool readonly, void (*release_owner)(void*),
               void* owner);
@@ -75,8 +80,8 @@ class Device {
   // Waits for everything committed so far.
   // Throws KernelFault for faults of earlier work that nobody has waited for.
   void synchronize();
-  // Takes notice of what is complete without anybody having waited for it.
-  void poll();
+  // Lets go of what the device has finished with.
+  void retire();
   // Takes back the memory that was freed while work used it.
   void collect() { pool_.collect(); }
   MTL::Device* metal() const { return metal_.get(); }
@@ -95,6 +100,7 @@ class Device {
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
+  uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
   const Pipeline& find_pipeline(const BuiltinKernel& kernel);
 
   const std::string name_;

@@ -35,6 +35,7 @@ std::span<const MemoryUse> uses_of(const Kernel& kernel, std::span<const Value> 
     const auto& buffer = *static_cast<const Buffer*>(value.object);
     // Memory that is declared to be written only elsewhere is read here at most.
     const bool writes = access != Access::read && !declared.writes;
+    // Nothing tells that a kernel writes every byte, so what it may write it reads as well.
     if (writes || (!declared.reads && access != Access::write)) {
       uses.push_back(use_of(buffer, writes ? Access::read_write : Access::read));
     }

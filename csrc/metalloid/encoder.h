@@ -15,9 +15,17 @@
 
 namespace metalloid {
 
+// A float in the params of an operation (its [[buffer(0)]]) that may be changed once it is recorded.
+struct Scalar {
+  const char* name;
+  uint64_t offset;
+  bool positive;
+};
+
 // A kind of dispatch, declared at namespace scope by the operation; told apart by address.
 struct Operation {
   const char* name;
+  std::span<const Scalar> scalars = {};
 };
 
 // One argument of a dispatch, for [[buffer(index)]] or [[threadgroup(index)]]. Refers to what it is made
@@ -48,8 +56,8 @@ struct Argument {
   }
 };
 
-// What the caller says of a dispatch of a kernel of its own: what it reads and writes, where that is known
-// better than the kernel's arguments tell, and what it is called.
+// What the caller says of a dispatch of a kernel of its own: what it reads, what it writes all bytes of,
+// where that is known better than the kernel's arguments tell, and what it is called.
 struct Declared {
   std::optional<std::span<const Buffer* const>> reads;
   std::optional<std::span<const Buffer* const>> writes;
@@ -67,6 +75,9 @@ class Encoder {
   // Throws Error unless something may still be encoded.
   virtual void check_encoding(const char* operation) const = 0;
   virtual bool encoding() const = 0;
+
+  // Memory for what a dispatch will write.
+  virtual Buffer output(const Shape& shape, DType dtype, const char* operation) = 0;
 
   // Runs `pipeline` over `threadgroups` of `threads` each. The arguments must be all that the kernel has,
   // and valid: operations check before they come here.
@@ -93,7 +104,8 @@ class Encoder {
 };
 
 inline MemoryUse use_of(const Buffer& buffer, Access access) {
-  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::read};
+  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::write,
+          access != Access::read};
 }
 // What a dispatch of somebody's own kernel touches, in `uses`: what is declared, else what its arguments
 // tell.

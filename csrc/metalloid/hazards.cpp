@@ -10,6 +10,11 @@ bool RangeSet::overlaps_scattered(uint64_t begin, uint64_t end) const {
   return after != more_->begin() && std::prev(after)->second > begin;
 }
 
+bool RangeSet::covers_scattered(uint64_t begin, uint64_t end) const {
+  auto after = more_->upper_bound(begin);
+  return after != more_->begin() && std::prev(after)->second >= end;
+}
+
 void RangeSet::add_scattered(uint64_t begin, uint64_t end) {
   if (!more_) more_ = std::make_unique<std::map<uint64_t, uint64_t>>();
   if (more_->empty()) more_->emplace(begin_, end_);
@@ -87,11 +92,13 @@ void HazardTracker::grow() {
 }
 
 uint64_t HazardTracker::conflicts(std::span<const MemoryUse> uses) {
+  if (everything_) return uses.empty() ? 0 : 1;
   if (used_ == 0) return 0;
   uint64_t found = 0;
   for (const MemoryUse& use : uses) {
+    if (use.empty()) continue;
     const Entry* entry = find(use.storage);
-    if (!entry || use.empty()) continue;
+    if (!entry) continue;
     found += entry->writes.overlaps(use.begin, use.end) ||
              (use.writes && entry->reads.overlaps(use.begin, use.end));
   }

@@ -16,9 +16,14 @@ struct MemoryUse {
   Storage* storage;
   uint64_t begin;
   uint64_t end;
-  bool writes;  // perhaps beside reading
+  bool reads;
+  bool writes;
+  uint32_t id = 0;  // of the storage, among those of a graph
 
-  bool empty() const { return begin >= end; }
+  // Neither read nor written, as far as anybody says: only there.
+  bool empty() const { return begin >= end || !(reads || writes); }
+  // All bytes, whatever was there before.
+  bool overwrites() const { return writes && !reads; }
 };
 
 // A union of half-open ranges.
@@ -43,6 +48,10 @@ class RangeSet {
       add_scattered(begin, end);
     }
   }
+  bool covers(uint64_t begin, uint64_t end) const {
+    if (begin < begin_ || end > end_) return false;
+    return !scattered() || covers_scattered(begin, end);
+  }
   // Takes away what lies inside.
   void remove(uint64_t begin, uint64_t end);
   bool empty() const { return begin_ == end_; }
@@ -50,6 +59,7 @@ class RangeSet {
  private:
   bool scattered() const { return more_ && !more_->empty(); }
   bool overlaps_scattered(uint64_t begin, uint64_t end) const;
+  bool covers_scattered(uint64_t begin, uint64_t end) const;
   void add_scattered(uint64_t begin, uint64_t end);
 
   // The hull; of several ranges that do not touch, those are in more_, by where they begin.
@@ -74,7 +84,10 @@ class HazardTracker {
     return false;
   }
   // Forgets everything, as if nothing had been dispatched.
-  void barrier() { ++epoch_, used_ = 0; }
+  void barrier() { ++epoch_, used_ = 0, everything_ = false; }
+  // As if a dispatch had written all memory.
+  void note_everything() { everything_ = true; }
+  bool idle() const { return used_ == 0 && !everything_; }
   // Ranges that were found to overlap an earlier one.
   uint64_t conflict_count() const { return conflicts_; }
 
@@ -97,6 +110,7 @@ class HazardTracker {
   std::vector<Entry> entries_;
   uint64_t epoch_ = 1;
   size_t used_ = 0;
+  bool everything_ = false;
   uint64_t conflicts_ = 0;
 };
 

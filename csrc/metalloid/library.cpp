@@ -201,10 +201,20 @@ std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::Fu
       values ? NS::TransferPtr(library_->newFunction(ns_string(std::string(name)).get(), values, &error))
              : function(name);
   if (!specialized) throw DeviceError(text("kernel ", name, ": ", describe(error, "Metal gave no reason")));
+  auto descriptor = NS::TransferPtr(MTL::ComputePipelineDescriptor::alloc()->init());
+  descriptor->setComputeFunction(specialized.get());
+  descriptor->setLabel(ns_string(std::string(name)).get());
   MTL::ComputePipelineReflection* reflection = nullptr;
-  auto state = NS::TransferPtr(device_.metal()->newComputePipelineState(
-      specialized.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
-      &error));
+  NS::SharedPtr<MTL::ComputePipelineState> state;
+  // Not every device can make every kernel ready for indirect command buffers.
+  for (bool indirect : {true, false}) {
+    if (state) break;
+    descriptor->setSupportIndirectCommandBuffers(indirect);
+    error = nullptr;
+    state = NS::TransferPtr(device_.metal()->newComputePipelineState(
+        descriptor.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
+        &error));
+  }
   if (!state) {
     throw DeviceError(text("kernel ", name, ": no pipeline: ", describe(error, "Metal gave no reason")));
   }

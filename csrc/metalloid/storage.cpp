@@ -93,6 +93,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
   storage->buffer = std::move(buffer);
   storage->capacity = capacity;
   storage->size_class = size_class;
+  storage->backed.store(true, std::memory_order_relaxed);
   used_.fetch_add(capacity, std::memory_order_relaxed);
   return StorageRef(storage);
 }
@@ -108,11 +109,35 @@ StorageRef StoragePool::adopt(void* address, uint64_t bytes, bool readonly, void
   storage->buffer = std::move(buffer);
   storage->contents = static_cast<std::byte*>(address);
   storage->capacity = bytes;
+  storage->backed.store(true, std::memory_order_relaxed);
   storage->readonly = readonly;
   storage->release_owner = release_owner;
   storage->owner = owner;
   return StorageRef(storage);
 }
+
+StorageRef StoragePool::placeholder(uint64_t bytes) {
+  auto* storage = new Storage;
+  storage->device = device_;
+  storage->pool = this;
+  storage->capacity = bytes;
+  return StorageRef(storage);
+}
+
+void StoragePool::back(Storage* placeholder) {
+  std::lock_guard lock(backing_);
+  if (placeholder->backed.load(std::memory_order_relaxed)) return;
+  StorageRef made = allocate(placeholder->capacity);
+  device_->mark_undefined(*made.get());
+  placeholder->buffer = std::move(made->buffer);
+  placeholder->contents = made->contents;
+  placeholder->capacity = made->capacity;
+  placeholder->size_class = made->size_class;
+  placeholder->backed.store(true, std::memory_order_release);
+  made->backed.store(false, std::memory_order_relaxed);  // an empty shell now
+}
+
+void Storage::back() { pool->back(this); }
 
 void StoragePool::recycle(Storage* storage) {
   Garbage garbage;
@@ -146,6 +171,10 @@ void StoragePool::empty_cache() {
 }
 
 void StoragePool::put_back(Storage* storage, Garbage& garbage) {
+  if (!storage->backed.load(std::memory_order_relaxed)) {
+    garbage.push_back(storage);
+    return;
+  }
   if (storage->release_owner || storage->capacity > limit_) {
     if (!storage->release_owner) used_.fetch_sub(storage->capacity, std::memory_order_relaxed);
     garbage.push_back(storage);

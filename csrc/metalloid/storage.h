@@ -25,8 +25,10 @@ inline constexpr uint32_t kMaxQueues = 8;
 struct Storage {
   Device* device = nullptr;
   StoragePool* pool = nullptr;
+  // Of a placeholder there is none until somebody asks: to be read through metal() and memory().
   NS::SharedPtr<MTL::Buffer> buffer;
   std::byte* contents = nullptr;
+  std::atomic<bool> backed{false};
   uint64_t capacity = 0;
   uint32_t size_class = 0;
   bool readonly = false;
@@ -43,6 +45,21 @@ struct Storage {
 
   Storage* newer[2] = {};
   Storage* older[2] = {};
+
+  // Throw DeviceError where there is no memory.
+  MTL::Buffer* metal() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return buffer.get();
+  }
+  std::byte* memory() {
+    if (!backed.load(std::memory_order_acquire)) [[unlikely]]
+      back();
+    return contents;
+  }
+
+ private:
+  void back();
 };
 
 class StorageRef {
@@ -80,6 +97,10 @@ class StoragePool {
   // Memory of somebody else's: page-aligned, and mapped up to the end of its last page. `release_owner`
   // is called once, on any thread, when neither a buffer nor the device needs it any more.
   StorageRef adopt(void* address, uint64_t bytes, bool readonly, void (*release_owner)(void*), void* owner);
+
+  // A storage that gets its memory when somebody asks for it.
+  StorageRef placeholder(uint64_t bytes);
+  void back(Storage* placeholder);
 
   void recycle(Storage* storage);
   // Takes back what the device has finished with.
@@ -122,6 +143,7 @@ class StoragePool {
   const uint64_t limit_;
 
   std::mutex mutex_;
+  std::mutex backing_;
   List<0> classes_[kClasses];
   List<0> waiting_[kMaxQueues];
   List<1> cache_;

@@ -20,9 +20,9 @@ void Check::output(const Buffer* out, const Shape& shape, const char* why_shape,
   }
 }
 
-Buffer output_or_new(const Encoder& encoder, const Buffer* out, const Shape& shape, DType type,
+Buffer output_or_new(Encoder& encoder, const Buffer* out, const Shape& shape, DType type,
                      const Operation& operation) {
-  return out ? *out : encoder.device().empty(shape, type, operation.name);
+  return out ? *out : encoder.output(shape, type, operation.name);
 }
 
 }  // namespace metalloid::ops

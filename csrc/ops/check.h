@@ -121,7 +121,7 @@ class Check {
 };
 
 // `out`, or a new buffer. To be called when nothing can fail any more but this.
-Buffer output_or_new(const Encoder& encoder, const Buffer* out, const Shape& shape, DType type,
+Buffer output_or_new(Encoder& encoder, const Buffer* out, const Shape& shape, DType type,
                      const Operation& operation);
 
 inline constexpr std::initializer_list<DType> kFloats = {DType::float32, DType::float16, DType::bfloat16};

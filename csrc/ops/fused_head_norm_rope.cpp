@@ -1,8 +1,6 @@
 #include "ops/fused_head_norm_rope.h"
 
 #include "ops/kernels.h"
-#include "ops/rope.h"
-#include "params/fused_head_norm_rope.h"
 
 namespace metalloid::ops {
 
@@ -13,102 +11,8 @@ const KernelsByTypeAndWeight kCachedWeighted("fused_head_norm_rope_cached");
 const KernelsByType kPositional("fused_head_norm_rope_positional");
 const KernelsByTypeAndWeight kPositionalWeighted("fused_head_norm_rope_positional");
 
-struct Call {
-  FusedHeadNormRopeParams params{};
-  uint64_t tokens = 1;
-};
-
-void check_form(const Check& check, const HeadNormRope& options) {
-  bool cached = options.cos || options.sin;
-  check.require(cached || options.positions, "neither cos and sin nor positions",
-                "one of the two forms: cos and "
-                "sin, or positions",
-                "were given");
-  check.require(!(cached && options.positions), "both cos or sin and positions",
-                "one of the two forms: cos and "
-                "sin, or positions",
-                "were given");
-  if (!cached) return;
-  check.require(options.cos, "cos", "to be given with sin", "is missing");
-  check.require(options.sin, "sin", "to be given with cos", "is missing");
-  check.require(!options.freq_factors, "freq_factors", "to be given with positions",
-                "is given with cos and sin");
-}
-
-void check_tables(const Check& check, const Buffer& cos, const Buffer& sin, Call& call) {
-  check.device("cos", cos);
-  check.device("sin", sin);
-  check.type("cos", cos, {DType::float32}, "float32");
-  check.type("sin", sin, {DType::float32}, "float32");
-  size_t rank = cos.shape().rank();
-  check.require(rank == 1 || rank == 2, "cos", "[half_rope_dim] or [tokens, half_rope_dim]", "has shape ",
-                cos.shape());
-  check.same_shape("sin", sin.shape(), cos.shape(), "as cos");
-  check.fits("cos", cos.shape().last(), cos.shape());
-  if (rank == 2) {
-    check.at_least("cos", cos.shape()[0], call.tokens, "rows", "the tokens of x", cos.shape());
-    call.params.table_stride = static_cast<uint32_t>(cos.shape().last());
-  }
-}
-
-Call check_call(const Check& check, const Buffer& x, const HeadNormRope& options) {
-  check_form(check, options);
-  check.device("x", x);
-  check.type("x", x, kFloats, kFloatsText);
-  size_t rank = x.shape().rank();
-  check.require(rank == 2 || rank == 3, "x", "3: [tokens, heads, head_dim], or 2: [heads, head_dim]", "has ",
-                rank, " axes (shape ", x.shape(), ")");
-  check.sizes("x", x);
-  uint64_t head_dim = x.shape().last();
-  check.require(head_dim % 2 == 0, "x", "an even head_dim (the last axis)", "has shape ", x.shape());
-
-  Call call;
-  call.tokens = rank == 3 ? x.shape()[0] : 1;
-  call.params.heads = static_cast<uint32_t>(x.shape().last(1));
-  call.params.head_dim = static_cast<uint32_t>(head_dim);
-  call.params.eps = check.positive("eps", options.eps);
-  if (options.cos) check_tables(check, *options.cos, *options.sin, call);
-
-  auto half = static_cast<int64_t>(options.cos ? options.cos->shape().last() : head_dim / 2);
-  if (options.half_rope_dim) half = *options.half_rope_dim;
-  auto most = static_cast<int64_t>(head_dim / 2);
-  if (half < 0 || half > most) {
-    throw ValidationError(text("fused_head_norm_rope: half_rope_dim is ", half,
-                               options.half_rope_dim ? "" : " (the last axis of cos)", ", needs 0 to ", most,
-                               " (half of head_dim)"));
-  }
-  auto pairs = static_cast<uint64_t>(half);
-  call.params.half_rope_dim = static_cast<uint32_t>(pairs);
-
-  if (options.cos) {
-    call.params.pair_offset = static_cast<uint32_t>(pairs);
-    check.at_least("cos", options.cos->shape().last(), pairs, "elements in its last axis", "half_rope_dim",
-                   options.cos->shape());
-  } else {
-    call.params.pair_offset = static_cast<uint32_t>(head_dim / 2);
-    check.device("positions", *options.positions);
-    check.type("positions", *options.positions, kPositions, kPositionsText);
-    check.at_least("positions", options.positions->size(), call.tokens, "elements", "the tokens of x",
-                   options.positions->shape());
-    call.params.positions_signed = options.positions->dtype() == DType::int32;
-    check.require(std::isfinite(options.theta) && options.theta > 0, "theta", "a finite number above 0",
-                  "is ", options.theta);
-  }
-  if (const Buffer* factors = options.freq_factors) {
-    check.device("freq_factors", *factors);
-    check.type("freq_factors", *factors, {DType::float32}, "float32");
-    check.at_least("freq_factors", factors->size(), pairs, "elements", "half_rope_dim", factors->shape());
-    call.params.has_freq_factors = 1;
-  }
-  if (options.weight) {
-    check_weight(check, x, *options.weight);
-    check.elements("weight", *options.weight, head_dim, "the last axis of x");
-  }
-  return call;
-}
-
 const BuiltinKernel& kernel_for(const Buffer& x, const HeadNormRope& options) {
-  if (options.cos) {
+  if (options.rope.cos) {
     return options.weight ? kCachedWeighted(x.dtype(), options.weight->dtype()) : kCached(x.dtype());
   }
   return options.weight ? kPositionalWeighted(x.dtype(), options.weight->dtype()) : kPositional(x.dtype());
@@ -119,47 +23,16 @@ const BuiltinKernel& kernel_for(const Buffer& x, const HeadNormRope& options) {
 Buffer fused_head_norm_rope(Encoder& encoder, const Buffer& x, const HeadNormRope& options,
                             const Buffer* out) {
   Check check(kFusedHeadNormRope, encoder);
-  Call call = check_call(check, x, options);
-  check.output(out, x.shape(), "as x", x.dtype(), "x",
-               {{"x", &x, true},
-                {"cos", options.cos},
-                {"sin", options.sin},
-                {"positions", options.positions},
-                {"freq_factors", options.freq_factors},
-                {"weight", options.weight}});
-
-  const Pipeline& pipeline = encoder.device().pipeline(kernel_for(x, options));
-  uint64_t head_bytes = padded_memory(call.params.head_dim * sizeof(float));
-  uint64_t factor_bytes = padded_memory(2 * call.params.head_dim * sizeof(float));
-  uint32_t simdgroups =
-      cooperative_simdgroups(pipeline, call.params.heads, kHeadSimdgroups, head_bytes, factor_bytes);
-  check.threadgroup_memory("x", simdgroups, pipeline, x.shape());
-
-  // Without a weight its argument does not exist; then x stands in for it, which is bound in any case.
-  const Buffer& weight = options.weight ? *options.weight : x;
-  Argument scratch = Argument::memory(0, uint64_t{simdgroups} * call.params.head_dim * sizeof(float));
-  Argument token_factors = Argument::memory(1, factor_bytes);
-  Extent grid{call.tokens};
-  Extent threads{uint64_t{simdgroups} * pipeline.execution_width};
-  if (options.cos) {
-    Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kFusedHeadNormRope);
-    encoder.dispatch(kFusedHeadNormRope, pipeline,
-                     {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
-                      Argument::read(3, weight), Argument::read(4, *options.cos),
-                      Argument::read(5, *options.sin), scratch, token_factors},
-                     grid, threads);
-    return y;
+  HeadRopeCall call = check_head_rope(check, x, options.rope);
+  FusedHeadNormRopeParams params{call.params, check.positive("eps", options.eps)};
+  if (options.weight) {
+    check_weight(check, x, *options.weight);
+    check.elements("weight", *options.weight, call.params.head_dim, "the last axis of x");
   }
-  Buffer frequencies =
-      inverse_frequencies(encoder.device(), options.theta, call.params.head_dim, call.params.half_rope_dim);
-  const Buffer& factors = options.freq_factors ? *options.freq_factors : frequencies;
-  Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kFusedHeadNormRope);
-  encoder.dispatch(kFusedHeadNormRope, pipeline,
-                   {Argument::params(0, call.params), Argument::read(1, x), Argument::write(2, y),
-                    Argument::read(3, weight), Argument::read(4, *options.positions),
-                    Argument::read(5, frequencies), Argument::read(6, factors), scratch, token_factors},
-                   grid, threads);
-  return y;
+  check_head_rope_output(check, x, options.rope, options.weight, out);
+  return encode_head_rope(encoder, check, kFusedHeadNormRope,
+                          encoder.device().pipeline(kernel_for(x, options)), Argument::params(0, params),
+                          call, x, options.rope, options.weight, out);
 }
 
 }  // namespace metalloid::ops

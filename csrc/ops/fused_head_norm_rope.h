@@ -1,23 +1,19 @@
 // RMS norm of every head, then a rotary embedding, in one pass.
 #pragma once
 
-#include <optional>
+#include <cstddef>
 
-#include "metalloid/encoder.h"
+#include "ops/head_rope.h"
+#include "params/fused_head_norm_rope.h"
 
 namespace metalloid::ops {
 
-inline constexpr Operation kFusedHeadNormRope{"fused_head_norm_rope"};
+inline constexpr Scalar kFusedHeadNormRopeScalars[] = {{"eps", offsetof(FusedHeadNormRopeParams, eps), true}};
+inline constexpr Operation kFusedHeadNormRope{"fused_head_norm_rope", kFusedHeadNormRopeScalars};
 
-// Either cos and sin, or positions; null where not given.
 struct HeadNormRope {
-  const Buffer* cos = nullptr;
-  const Buffer* sin = nullptr;
-  const Buffer* positions = nullptr;
-  double theta = 10000.0;
-  const Buffer* freq_factors = nullptr;
+  RopeOptions rope;
   const Buffer* weight = nullptr;
-  std::optional<int64_t> half_rope_dim;  // default: what cos is wide, or half of head_dim
   double eps = 1e-6;
 };
 

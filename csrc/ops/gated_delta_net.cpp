@@ -1,7 +1,6 @@
 #include "ops/gated_delta_net.h"
 
 #include "ops/check.h"
-#include "params/gated_delta_net.h"
 
 namespace metalloid::ops {
 

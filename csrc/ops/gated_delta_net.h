@@ -1,13 +1,16 @@
 // The chunked gated delta rule.
 #pragma once
 
+#include <cstddef>
 #include <optional>
 
 #include "metalloid/encoder.h"
+#include "params/gated_delta_net.h"
 
 namespace metalloid::ops {
 
-inline constexpr Operation kGatedDeltaNetChunkO{"gated_delta_net_chunk_o"};
+inline constexpr Scalar kGatedDeltaNetScalars[] = {{"scale", offsetof(GatedDeltaNetParams, scale), false}};
+inline constexpr Operation kGatedDeltaNetChunkO{"gated_delta_net_chunk_o", kGatedDeltaNetScalars};
 
 // The output stage. q and k are [B, T, Hg, K], v [B, T, H, V], state [B, T/64, H, V, K], all bf16;
 // g is [B, T, H] f32. The result has the shape of v. `scale` defaults to 1 / sqrt(K).

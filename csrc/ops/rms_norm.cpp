@@ -1,7 +1,6 @@
 #include "ops/rms_norm.h"
 
 #include "ops/kernels.h"
-#include "params/rms_norm.h"
 
 namespace metalloid::ops {
 

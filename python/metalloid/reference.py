@@ -18,11 +18,16 @@ from ml_dtypes import bfloat16
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "add",
     "fused_head_norm_rope",
     "gated_delta_net_chunk_o",
+    "gelu_mul",
     "im2col_2d",
+    "mul",
     "rms_norm",
     "rms_norm_mul",
+    "rope_neox",
+    "silu_mul",
     "vision_2d_rope",
 ]
 
@@ -56,7 +61,7 @@ def _rotate(x0: NDArray, x1: NDArray, cos: NDArray, sin: NDArray) -> tuple[NDArr
     return x0 * cos - x1 * sin, x1 * cos + x0 * sin
 
 
-def fused_head_norm_rope(
+def rope_neox(
     x: ArrayLike,
     *,
     cos: ArrayLike | None = None,
@@ -64,19 +69,17 @@ def fused_head_norm_rope(
     positions: ArrayLike | None = None,
     theta: float = 10000.0,
     freq_factors: ArrayLike | None = None,
-    weight: ArrayLike | None = None,
     half_rope_dim: int | None = None,
-    eps: float = 1e-6,
 ) -> NDArray[np.float64]:
-    """RMS norm of every head, then a rotary embedding; x is `[tokens, heads, head_dim]` or one token of it.
+    """Rotary embedding of every head; x is `[tokens, heads, head_dim]` or one token of it.
 
     With `cos` and `sin` the pairs are `(i, i + half_rope_dim)`; with `positions` they are
     `(i, i + head_dim/2)` and the angle is `position / theta^(2i/head_dim) / freq_factors[i]`. Both have
-    `half_rope_dim` pairs; every other element is normalised and passed through.
+    `half_rope_dim` pairs; every other element is passed through.
     """
     _need((cos is None) == (sin is None), "cos and sin go together")
     _need((cos is None) != (positions is None), "give either cos and sin or positions")
-    y = rms_norm(x, weight, eps=eps)
+    y = _f64(x)
     _need(y.ndim in (2, 3), f"x has {y.ndim} axes, needs 2 or 3")
     heads = y.reshape(-1, *y.shape[-2:])
     head_dim = heads.shape[-1]
@@ -96,6 +99,30 @@ def fused_head_norm_rope(
     first, second = slice(0, half), slice(distance, distance + half)
     heads[..., first], heads[..., second] = _rotate(heads[..., first], heads[..., second], c, s)
     return heads.reshape(y.shape)
+
+
+def fused_head_norm_rope(
+    x: ArrayLike,
+    *,
+    cos: ArrayLike | None = None,
+    sin: ArrayLike | None = None,
+    positions: ArrayLike | None = None,
+    theta: float = 10000.0,
+    freq_factors: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    half_rope_dim: int | None = None,
+    eps: float = 1e-6,
+) -> NDArray[np.float64]:
+    """`rope_neox(rms_norm(x, weight), ...)`: RMS norm of every head, then a rotary embedding."""
+    return rope_neox(
+        rms_norm(x, weight, eps=eps),
+        cos=cos,
+        sin=sin,
+        positions=positions,
+        theta=theta,
+        freq_factors=freq_factors,
+        half_rope_dim=half_rope_dim,
+    )
 
 
 def vision_2d_rope(
@@ -172,3 +199,36 @@ def gated_delta_net_chunk_o(
     o = inter + a.astype(bfloat16).astype(np.float64) @ v
     o = o.swapaxes(2, 3).reshape(batch, tokens, heads, value_dim)
     return o * (1.0 / math.sqrt(key_dim) if scale is None else scale)
+
+
+def add(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """`a + b`, of one shape."""
+    return _f64(a) + _f64(b)
+
+
+def mul(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """`a * b`, of one shape."""
+    return _f64(a) * _f64(b)
+
+
+def _times_sigmoid(gate: NDArray, t: NDArray) -> NDArray:
+    """`gate / (1 + exp(-t))`, and 0 where gate is -inf."""
+    sigmoid = np.where(t < 0, np.exp(-np.abs(t)), 1.0) / (1.0 + np.exp(-np.abs(t)))
+    # From -1000 on the sigmoid is 0 in float64.
+    return np.maximum(gate, -1000.0) * sigmoid
+
+
+def silu_mul(gate: ArrayLike, up: ArrayLike) -> NDArray[np.float64]:
+    """`silu(gate) * up` with `silu(v) = v / (1 + exp(-v))`."""
+    gate = _f64(gate)
+    return _times_sigmoid(gate, gate) * _f64(up)
+
+
+def gelu_mul(gate: ArrayLike, up: ArrayLike) -> NDArray[np.float64]:
+    """`gelu(gate) * up` with `gelu(v) = v / 2 * (1 + tanh(sqrt(2/pi) * (v + 0.044715 v^3)))`.
+
+    Written as `v / (1 + exp(-2 u))`, as `(1 + tanh(u)) / 2` would cancel for u far below 0.
+    """
+    gate = _f64(gate)
+    u = math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)
+    return _times_sigmoid(gate, 2 * u) * _f64(up)

@@ -127,6 +127,17 @@ struct RowWriter {
 #endif
     for (uint i = lane; i < n; i += width) to[i] = T(row[i]);
   }
+
+  // They copy n elements, bit for bit. `to` may be `from`.
+  void copy_row(device T* to, const device T* from, uint n, uint lane, uint width) {
+#if defined(__SOFTMETAL__)
+    if (stream) {
+      run.append(from, n);
+      return;
+    }
+#endif
+    for (uint i = lane; i < n; i += width) to[i] = from[i];
+  }
 };
 
 // The sum of one value of every thread, given to every thread.

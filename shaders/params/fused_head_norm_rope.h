@@ -11,17 +11,9 @@
 // threadgroup memory: 0 simdgroups * head_dim floats, 1 2 * head_dim floats; lengths rounded up to 16 bytes
 // grid: one threadgroup for each token, of whole SIMD-groups that share the heads
 #pragma once
-#ifndef __METAL_VERSION__
-#include <cstdint>
-#endif
+#include "params/head_rope.h"
 
 struct FusedHeadNormRopeParams {
-  uint32_t heads;
-  uint32_t head_dim;
-  uint32_t half_rope_dim;     // number of rotated pairs
-  uint32_t pair_offset;       // element i turns with element i + pair_offset
-  uint32_t table_stride;      // cached: elements from one token's cos row to the next, 0 when all share one
-  uint32_t positions_signed;  // positions are i32, else u32
-  uint32_t has_freq_factors;
+  HeadRopeParams rope;
   float eps;
 };

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <mutex>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
@@ -270,6 +271,164 @@ TEST_CASE("many threads share a queue and a device") {
         else
           event->waitUntilSignaledValue(static_cast<uint64_t>(i), 60'000);
         for (size_t k = 0; k < n; ++k) wrong += Bench::contents<float>(y)[k] != a;
+      }
+    });
+  for (auto& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+namespace {
+
+// What a dispatch of the kernels below is about.
+struct Turn {
+  uint32_t index;  // counts its units here
+  uint32_t from, fence,
+      until;              // the barriers before it: all of [from, fence) has ended, nothing at `until` began
+  uint32_t microseconds;  // for each unit
+  uint32_t together;      // waits for so many units of its dispatch and those beside it
+};
+
+// Argument 0: units that ended, by dispatch; 1: units of each; 2: mistakes seen; 3: Turn.
+void take_turn(const SoftmetalLaunch* launch, char*, uint64_t begin, uint64_t end) {
+  auto* ended = static_cast<uint32_t*>(launch->buffers[0]);
+  const auto* units = static_cast<const uint32_t*>(launch->buffers[1]);
+  auto* mistakes = static_cast<uint32_t*>(launch->buffers[2]);
+  const Turn& turn = *static_cast<const Turn*>(launch->buffers[3]);
+  const auto load = [&](uint32_t i) { return __atomic_load_n(&ended[i], __ATOMIC_RELAXED); };
+  for (uint64_t i = begin; i < end; ++i) {
+    for (uint32_t k = turn.from; k < turn.fence; ++k)
+      if (load(k) != units[k]) __atomic_fetch_add(mistakes, 1, __ATOMIC_RELAXED);
+    const auto start = Clock::now();
+    while (Clock::now() - start < std::chrono::microseconds(turn.microseconds)) {
+    }
+    if (load(turn.until) != 0) __atomic_fetch_add(mistakes, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&ended[turn.index], 1, __ATOMIC_RELAXED);
+    while (turn.together) {
+      uint32_t here = 0;
+      for (uint32_t k = turn.fence; k < turn.until; ++k) here += load(k);
+      if (here >= turn.together) break;
+      if (Clock::now() - start > std::chrono::seconds(5)) {
+        __atomic_fetch_add(mistakes, 1, __ATOMIC_RELAXED);
+        break;
+      }
+      std::this_thread::yield();
+    }
+  }
+}
+
+const SoftmetalArgument turn_arguments[] = {
+    {"ended", "atomic_uint", 0, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1},
+    {"units", "uint", 1, test::kUInt, 4, 4, 0, test::kDevice, test::kRead, 0, -1},
+    {"mistakes", "atomic_uint", 2, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1},
+    {"turn", "Turn", 3, MTL::DataTypeStruct, sizeof(Turn), 4, 0, test::kConstant, test::kRead, 1, -1},
+};
+// One for each size, as the runtime learns how long the units of a kernel take.
+const SoftmetalKernel turn_kernels[] = {
+    test::kernel("tiny", take_turn, SOFTMETAL_MODE_THREADGROUPS, 1, turn_arguments),
+    test::kernel("medium", take_turn, SOFTMETAL_MODE_THREADGROUPS, 1, turn_arguments),
+    test::kernel("big", take_turn, SOFTMETAL_MODE_THREADGROUPS, 1, turn_arguments),
+};
+const SoftmetalUnit turn_unit = {turn_kernels, std::size(turn_kernels)};
+const SoftmetalUnit* const turn_units[] = {&turn_unit};
+const SoftmetalLibrary turn_table = test::make_library(turn_units, 1);
+
+struct Turns : Bench {
+  enum Size { Tiny, Medium, Big };
+  static constexpr uint32_t kMicroseconds[] = {0, 60, 30}, kUnits[] = {1, 1, 40};
+
+  Turns() {
+    library = NS::TransferPtr(softmetal::new_library(device.get(), &turn_table, nullptr));
+    for (const char* name : {"tiny", "medium", "big"}) pipelines.push_back(pipeline(name));
+    // Each size runs alone, so that it is known.
+    for (const Size size : {Tiny, Medium, Big}) CHECK(run(queue.get(), {{size}}) == 0);
+  }
+
+  // Runs groups of dispatches with a barrier after each, and returns how often the order was wrong.
+  uint32_t run(MTL::CommandQueue* on, const std::vector<std::vector<Size>>& groups, uint32_t together = 0,
+               MTL::SharedEvent* event = nullptr, uint64_t value = 0) {
+    auto inner = NS::TransferPtr(NS::AutoreleasePool::alloc()->init());
+    uint32_t count = 0;
+    for (const auto& group : groups) count += static_cast<uint32_t>(group.size());
+    auto ended = buffer((count + 1) * 4), units = buffer((count + 1) * 4), mistakes = buffer(4);
+    MTL::CommandBuffer* commands = on->commandBuffer();
+    MTL::ComputeCommandEncoder* encoder = commands->computeCommandEncoder(MTL::DispatchTypeConcurrent);
+    encoder->setBuffer(ended.get(), 0, 0);
+    encoder->setBuffer(units.get(), 0, 1);
+    encoder->setBuffer(mistakes.get(), 0, 2);
+    Turn turn{};
+    for (const auto& group : groups) {
+      turn.from = turn.fence;
+      turn.fence = turn.until;
+      turn.until += static_cast<uint32_t>(group.size());
+      for (const Size size : group) {
+        contents<uint32_t>(units)[turn.index] = kUnits[size];
+        turn.microseconds = kMicroseconds[size];
+        turn.together = together;
+        encoder->setComputePipelineState(pipelines[size].get());
+        encoder->setBytes(&turn, sizeof(turn), 3);
+        encoder->dispatchThreadgroups(MTL::Size(kUnits[size], 1, 1), MTL::Size(1, 1, 1));
+        ++turn.index;
+      }
+      encoder->memoryBarrier(MTL::BarrierScopeBuffers);
+    }
+    encoder->endEncoding();
+    if (event) commands->encodeSignalEvent(event, value);
+    commands->commit();
+    // Some wait with a time limit, which stops threads in the middle of their work.
+    while (event && !event->waitUntilSignaledValue(value, 1)) {
+    }
+    commands->waitUntilCompleted();
+    uint32_t wrong = *contents<uint32_t>(mistakes);
+    for (uint32_t i = 0; i < count; ++i)
+      wrong += contents<uint32_t>(ended)[i] != contents<uint32_t>(units)[i];
+    return wrong;
+  }
+
+  std::vector<NS::SharedPtr<MTL::ComputePipelineState>> pipelines;
+};
+
+}  // namespace
+
+TEST_CASE("independent dispatches of one unit run side by side") {
+  if (softmetal::thread_count() < 2) return;
+  Turns turns;
+  for (int i = 0; i < 20; ++i) {
+    CHECK(turns.run(turns.queue.get(), {{Turns::Medium, Turns::Medium}}, 2) == 0);
+    CHECK(turns.run(turns.queue.get(), {{Turns::Tiny}, {Turns::Medium, Turns::Medium}, {Turns::Tiny}}) == 0);
+  }
+}
+
+TEST_CASE("tiny dispatches between large ones keep to the barriers") {
+  Turns turns;
+  using T = Turns;
+  const std::vector<T::Size> many(300, T::Tiny);
+  CHECK(turns.run(turns.queue.get(), {many, many, many}) == 0);
+  CHECK(turns.run(turns.queue.get(), {{T::Big, T::Tiny, T::Big}, {T::Tiny}, {T::Big, T::Tiny}, {T::Tiny}}) ==
+        0);
+  std::vector<T::Size> between = many;
+  between.insert(between.begin(), T::Big);
+  between.push_back(T::Big);
+  CHECK(turns.run(turns.queue.get(), {between, many, between, {T::Tiny}, between}) == 0);
+}
+
+TEST_CASE("mixtures of sizes and barriers run in order on two queues") {
+  Turns turns;
+  auto other = NS::TransferPtr(turns.device->newCommandQueue());
+  std::atomic<uint32_t> wrong{0};
+  std::vector<std::thread> threads;
+  for (uint32_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      std::mt19937 random(t);
+      auto event = NS::TransferPtr(turns.device->newSharedEvent());
+      for (uint64_t i = 1; i <= 40; ++i) {
+        std::vector<std::vector<Turns::Size>> groups(1 + random() % 6);
+        for (auto& group : groups)
+          for (uint32_t left = 1 + random() % 12; left > 0; --left) {
+            const uint32_t roll = random() % 10;
+            group.push_back(roll < 7 ? Turns::Tiny : roll < 9 ? Turns::Medium : Turns::Big);
+          }
+        wrong += turns.run(t % 2 ? other.get() : turns.queue.get(), groups, 0,
+                           random() % 2 ? event.get() : nullptr, i);
       }
     });
   for (auto& thread : threads) thread.join();

@@ -58,6 +58,30 @@ def fused_head_norm_rope(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer
     Zhang and Sennrich 2019, arXiv:1910.07467; Su et al. 2021, arXiv:2104.09864.
     """
 
+def rope_neox(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, *, cos: metalloid._core.Buffer | None = None, sin: metalloid._core.Buffer | None = None, positions: metalloid._core.Buffer | None = None, theta: float = 10000.0, freq_factors: metalloid._core.Buffer | None = None, half_rope_dim: int | None = None, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+    """
+    Rotary embedding of every head of every token: ``fused_head_norm_rope`` without the norm.
+
+    x, y           [tokens, heads, head_dim] or [heads, head_dim], float32, float16 or bfloat16; head_dim even
+    half_rope_dim  number of rotated pairs, 0 to head_dim / 2; the other elements are copied bit for bit
+
+    Either with tables of angles: pairs are (i, i + half_rope_dim), half_rope_dim defaults to the last axis of cos,
+
+    cos, sin       [half_rope_dim] or [tokens, half_rope_dim], float32
+
+    or with positions: pairs are (i, i + head_dim / 2), half_rope_dim defaults to head_dim / 2, and the angle is
+    ``positions[t] / theta**(2 * i / head_dim) / freq_factors[i]`` radians,
+
+    positions      [tokens], int32 or uint32
+    theta          base of the frequencies; finite, above 0
+    freq_factors   [half_rope_dim], float32, optional
+
+    A pair turns as ``y0 = x0*cos - x1*sin``, ``y1 = x1*cos + x0*sin``. ``out`` may be ``x``.
+
+    Raises ValidationError if a shape or type does not fit, or for both forms or neither.
+    Su et al. 2021, arXiv:2104.09864.
+    """
+
 def vision_2d_rope(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, pos_x: metalloid._core.Buffer, pos_y: metalloid._core.Buffer, *, theta: float = 10000.0, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Two-dimensional rotary embedding of vision towers.
@@ -101,4 +125,52 @@ def gated_delta_net_chunk_o(cmd: metalloid._core.Encoder, q: metalloid._core.Buf
     rounded to bfloat16. Sums are float32.
 
     Raises ValidationError if a shape or type does not fit. Yang et al. 2024, arXiv:2412.06464.
+    """
+
+def add(cmd: metalloid._core.Encoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+    """
+    Sum of two arrays, element by element: ``y = a + b``.
+
+    a, b, y  of one shape and one type: float32, float16 or bfloat16
+
+    ``out`` may be ``a`` or ``b``, and these may be the same. Arithmetic is float32; y is rounded once.
+
+    Raises ValidationError if a shape or type does not fit.
+    """
+
+def mul(cmd: metalloid._core.Encoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+    """
+    Product of two arrays, element by element: ``y = a * b``.
+
+    a, b, y  of one shape and one type: float32, float16 or bfloat16
+
+    ``out`` may be ``a`` or ``b``, and these may be the same. Arithmetic is float32; y is rounded once.
+
+    Raises ValidationError if a shape or type does not fit.
+    """
+
+def silu_mul(cmd: metalloid._core.Encoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+    """
+    SwiGLU: ``y = silu(gate) * up``, with ``silu(v) = v / (1 + exp(-v))``.
+
+    gate, up, y  of one shape and one type: float32, float16 or bfloat16
+
+    ``silu(-inf)`` is 0, its limit. ``out`` may be ``gate`` or ``up``, and these may be the same. Arithmetic is
+    float32; y is rounded once.
+
+    Raises ValidationError if a shape or type does not fit. Shazeer 2020, arXiv:2002.05202.
+    """
+
+def gelu_mul(cmd: metalloid._core.Encoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+    """
+    GeGLU: ``y = gelu(gate) * up``, with ``gelu(v) = v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))``.
+
+    gate, up, y  of one shape and one type: float32, float16 or bfloat16
+
+    This is the approximation by tanh, which differs from the form with erf by up to 0.0005: Metal has no erf.
+    ``gelu(-inf)`` is 0, its limit. ``out`` may be ``gate`` or ``up``, and these may be the same. Arithmetic is float32;
+    y is rounded once.
+
+    Raises ValidationError if a shape or type does not fit.
+    Hendrycks and Gimpel 2016, arXiv:1606.08415; Shazeer 2020, arXiv:2002.05202.
     """

@@ -41,9 +41,9 @@ class CpuExecutor final : public Executor {
   const SoftmetalHooks& hooks() const override { return simt::hooks(); }
 
   uint64_t estimate_ns(const Dispatch& dispatch) const override {
-    if (dispatch.indirect) return UINT32_MAX;  // known only when it runs
+    if (dispatch.indirect && dispatch.units == 0) return UINT32_MAX;  // known only when it runs
     const float unit_ns = dispatch.pipeline->unit_ns.load(std::memory_order_relaxed);
-    if (unit_ns > 0) return static_cast<uint64_t>(static_cast<float>(count_units(dispatch)) * unit_ns);
+    if (unit_ns > 0) return static_cast<uint64_t>(static_cast<float>(dispatch.units) * unit_ns);
     return guess_ns(dispatch);
   }
 
@@ -89,7 +89,7 @@ class CpuExecutor final : public Executor {
 
   // Before a kernel was measured: every thread does something, and memory is read at a few GB/s.
   static uint64_t guess_ns(const Dispatch& dispatch) {
-    const uint64_t count = count_units(dispatch);
+    const uint64_t count = dispatch.units;
     const SoftmetalKernel& kernel = dispatch.pipeline->kernel;
     const uint64_t thread_ns = kernel.run ? 4 : 20;
     const uint64_t work = kernel.mode == SOFTMETAL_MODE_THREADS

@@ -9,7 +9,8 @@
 namespace softmetal {
 
 // Arenas forget their contents without running destructors.
-static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand>);
+static_assert(std::is_trivially_destructible_v<Dispatch> && std::is_trivially_destructible_v<EventCommand> &&
+              std::is_trivially_destructible_v<SampleCommand>);
 
 void Arena::enter(size_t block) {
   current_ = block;
@@ -48,29 +49,6 @@ void Recording::clear() {
   held.clear();
   first = last = nullptr;
   arena.reset();
-}
-
-uint64_t count_units(const Dispatch& dispatch) {
-  const SoftmetalLaunch& launch = dispatch.launch;
-  const uint32_t* counts = dispatch.pipeline->kernel.mode == SOFTMETAL_MODE_THREADS
-                               ? launch.threads_per_grid
-                               : launch.threadgroups_per_grid;
-  return uint64_t{counts[0]} * counts[1] * counts[2];
-}
-
-bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z) {
-  const uint64_t groups[3] = {x, y, z};
-  SoftmetalLaunch& launch = dispatch.launch;
-  unsigned __int128 total = 1;
-  for (int i = 0; i < 3; ++i) {
-    if (groups[i] > UINT32_MAX) return false;
-    const uint64_t threads = groups[i] * launch.threads_per_threadgroup[i];
-    if (threads > UINT32_MAX) return false;
-    total *= threads;
-    launch.threadgroups_per_grid[i] = static_cast<uint32_t>(groups[i]);
-    launch.threads_per_grid[i] = static_cast<uint32_t>(threads);
-  }
-  return total <= kMaxGridThreads;
 }
 
 }  // namespace softmetal

@@ -16,16 +16,17 @@
 namespace softmetal {
 
 class Buffer;
+class EncoderInfo;
 class Event;
 class Pipeline;
 
 struct Command {
-  enum class Kind : uint8_t { Dispatch, Signal, Wait };
+  enum class Kind : uint8_t { Dispatch, Signal, Wait, Sample };
 
   explicit Command(Kind which) : kind(which) {}
 
-  const Kind kind;
   Command* next = nullptr;
+  const Kind kind;
 };
 
 // What a buffer argument of a dispatch is bound to.
@@ -35,44 +36,48 @@ struct BoundBuffer {
   uint64_t bytes;  // to the end of the buffer, or of the part that a debug marker names
 };
 
+// Three cache lines, as writing them is most of what recording one costs.
 struct Dispatch : Command {
   Dispatch() : Command(Kind::Dispatch) {}
 
   bool barrier = true;  // everything before it has to end first
-  uint32_t threadgroup_threads = 1;
+  bool tiny = false;    // not worth another thread, as its units are not worth several
+  uint16_t threadgroup_threads = 1;
+  uint16_t threadgroup_memory = 0;
   const Pipeline* pipeline = nullptr;
-  SoftmetalLaunch launch{};  // its lists end with the last argument of the kernel
-  uint64_t units = 0;
+  SoftmetalLaunch launch;    // its lists end with the last argument of the kernel
+  uint64_t units = 0;        // of an indirect one known only when it begins
   uint64_t bound_bytes = 0;  // in the buffers that the kernel sees
-  uint64_t threadgroup_memory = 0;
-  const Buffer* indirect = nullptr;  // holds threadgroups_per_grid when the dispatch begins
-  uint64_t indirect_offset = 0;
+
+  // Units are claimed here by every thread that runs the dispatch, so what kernels read is in other cache
+  // lines.
+  alignas(64) std::atomic<uint64_t> claimed{0};
+  uint64_t chunk = 0;
+  const char* indirect = nullptr;  // where threadgroups_per_grid are when the dispatch begins
   // For executors that check.
   const BoundBuffer* bindings = nullptr;  // by index, as launch.buffers
   uint64_t command_buffer = 0;            // CommandBuffer::id
   uint64_t place = 0;                     // among the dispatches of the command buffer
   const char* label = "";                 // of the encoder, and its debug groups
-
-  // Units are claimed here by every thread that runs the dispatch, so it gets a cache line of its own.
-  alignas(64) std::atomic<uint64_t> claimed{0};
-  uint64_t chunk = 0;
+  EncoderInfo* info = nullptr;            // of the encoder, if the command buffer's error is to have it
 
   bool exhausted() const { return claimed.load(std::memory_order_relaxed) >= units; }
 };
+static_assert(sizeof(Dispatch) == 192);
 
 // Threads that a grid may have in all: the counters must not wrap.
 constexpr uint64_t kMaxGridThreads = uint64_t{1} << 62;
-
-// How many units the grid has.
-uint64_t count_units(const Dispatch& dispatch);
-
-// Works out the grid from threadgroups_per_grid; false when the grid is too large.
-bool set_threadgroups(Dispatch& dispatch, uint64_t x, uint64_t y, uint64_t z);
 
 struct EventCommand : Command {
   EventCommand(Kind which, Event& on, uint64_t to) : Command(which), event(on), value(to) {}
   Event& event;
   const uint64_t value;
+};
+
+// Leaves the time at which everything before it has ended.
+struct SampleCommand : Command {
+  explicit SampleCommand(std::atomic<uint64_t>& sample) : Command(Kind::Sample), into(sample) {}
+  std::atomic<uint64_t>& into;
 };
 
 // Memory that is only ever given back all at once.
@@ -99,12 +104,13 @@ class Arena {
   // Keeps some memory for the next use.
   void reset();
 
+  static constexpr size_t kBlock = 32 * 1024;  // aligned to 64 bytes, as is all it gives
+
  private:
   struct Block {
     char* memory;
     size_t capacity;
   };
-  static constexpr size_t kBlock = 32 * 1024;  // aligned to 64 bytes, as is all it gives
   static constexpr size_t kBlocksKept = 32;
 
   void* allocate_block(size_t size);

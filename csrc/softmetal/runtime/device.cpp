@@ -69,10 +69,9 @@ size_t page_size() {
 
 Buffer::Buffer(Device& owner, char* memory, NS::UInteger bytes, NS::UInteger reserved,
                MTL::ResourceOptions resource_options, Origin origin, Deallocator deallocator)
-    : device(owner),
+    : Resource(owner, resource_options),
       address(memory),
       length(bytes),
-      options(resource_options),
       reserved_(reserved),
       origin_(origin),
       deallocator_(std::move(deallocator)) {
@@ -256,8 +255,7 @@ void Resource::setLabel(const NS::String* label) { impl(this)->label = softmetal
 PurgeableState Resource::setPurgeableState(MTL::PurgeableState state) {
   const PurgeableState before = impl(this)->purgeable;
   if (state != PurgeableStateKeepCurrent) impl(this)->purgeable = state;
-  if (state == PurgeableStateEmpty)
-    impl(this)->device.executor.discard(impl(this)->address, impl(this)->length);
+  if (state == PurgeableStateEmpty) impl(this)->discard();
   return before;
 }
 StorageMode Resource::storageMode() const { return static_cast<StorageMode>(impl(this)->options >> 4 & 15); }

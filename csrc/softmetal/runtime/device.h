@@ -12,7 +12,7 @@
 
 namespace softmetal {
 
-constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;
+constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;  // fits the 16 bits of Dispatch
 constexpr NS::UInteger kMaxThreadgroupSide = 1024;
 constexpr NS::UInteger kMaxBytes = 4096;  // setBytes
 
@@ -44,7 +44,22 @@ class Allocation : public Object {
 };
 SOFTMETAL_BRIDGE(MTL::Allocation, Allocation)
 
-class Buffer final : public Allocation {
+class Resource : public Allocation {
+ public:
+  Resource(Device& owner, MTL::ResourceOptions resource_options) : device(owner), options(resource_options) {}
+  // Nobody wants the contents any more.
+  virtual void discard() {}
+
+  Device& device;
+  const MTL::ResourceOptions options;
+  std::string label;
+  MTL::PurgeableState purgeable = MTL::PurgeableStateNonVolatile;
+  // The command buffer that retained this resource last, so that binding it again there costs one compare.
+  std::atomic<uint64_t> retained_by{0};
+};
+SOFTMETAL_BRIDGE(MTL::Resource, Resource)
+
+class Buffer final : public Resource {
  public:
   using Deallocator = std::function<void(void*, NS::UInteger)>;
 
@@ -58,16 +73,11 @@ class Buffer final : public Allocation {
   const char* class_name() const override { return "MTL::Buffer"; }
   std::string describe() const override;
   NS::UInteger allocated_size() const override { return reserved_; }
+  void discard() override { device.executor.discard(address, length); }
   bool is_private() const { return (options >> 4 & 15) == MTL::StorageModePrivate; }
 
-  Device& device;
   char* const address;
   const NS::UInteger length;
-  const MTL::ResourceOptions options;
-  std::string label;
-  MTL::PurgeableState purgeable = MTL::PurgeableStateNonVolatile;
-  // The command buffer that retained this buffer last, so that binding it again there costs one compare.
-  std::atomic<uint64_t> retained_by{0};
 
   // Notes on the calling thread what part of the buffer the next binding at range.location is about.
   void mark(NS::Range range) const;
@@ -86,8 +96,6 @@ class Buffer final : public Allocation {
   const Deallocator deallocator_;
 };
 SOFTMETAL_BRIDGE(MTL::Buffer, Buffer)
-// Buffers are the only resources.
-SOFTMETAL_IMPL(MTL::Resource, Buffer)
 
 // Encoders of one queue run one after another, so a fence has nothing left to order.
 class Fence final : public Object {

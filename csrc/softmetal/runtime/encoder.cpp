@@ -3,27 +3,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "softmetal/runtime/indirect.h"
 #include "softmetal/runtime/scheduler.h"
 
 namespace softmetal {
-
-namespace {
-
-std::string text_of(MTL::Size size) {
-  return text("%zux%zux%zu", static_cast<size_t>(size.width), static_cast<size_t>(size.height),
-              static_cast<size_t>(size.depth));
-}
-
-// width * height * depth, or the largest number if that does not fit.
-uint64_t volume(MTL::Size size) {
-  uint64_t result;
-  const uint64_t width = size.width, height = size.height, depth = size.depth;
-  if (__builtin_mul_overflow(width, height, &result) || __builtin_mul_overflow(result, depth, &result))
-    return UINT64_MAX;
-  return result;
-}
-
-}  // namespace
 
 ComputeEncoder::~ComputeEncoder() {
   if (ended_ || buffer->open_encoder != this) return;
@@ -36,6 +19,8 @@ std::string ComputeEncoder::describe() const {
               label.empty() ? "<none>" : label.c_str());
 }
 
+void ComputeEncoder::fail(const char* call, const std::string& problem) { fail(call, "%s", problem.c_str()); }
+
 // The message names the call, what is wrong with it, and where in the program's own terms it happened.
 void ComputeEncoder::fail(const char* call, const char* format, ...) {
   va_list arguments;
@@ -47,8 +32,10 @@ void ComputeEncoder::fail(const char* call, const char* format, ...) {
   const auto add = [&where](const char* what, const std::string& name) {
     if (!name.empty()) where += (where.empty() ? " (" : ", ") + std::string(what) + " \"" + name + "\"";
   };
+  const bool committed = buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted;
+  if (info && !committed && !buffer->failed()) info->state = MTL::CommandEncoderErrorStateFaulted;
   // Once committed the command buffer need not hold the pipeline any more.
-  if (pipeline_ && buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
+  if (pipeline_ && !committed) {
     add("kernel", pipeline_->kernel.name);
     add("pipeline", pipeline_->label);
   }
@@ -78,10 +65,9 @@ bool ComputeEncoder::valid_index(const char* call, NS::UInteger index) {
   return false;
 }
 
-void ComputeEncoder::retain(Buffer* bound) {
-  if (bound->retained_by.load(std::memory_order_relaxed) == buffer->id) return;
-  buffer->hold(bound);
-  bound->retained_by.store(buffer->id, std::memory_order_relaxed);
+void ComputeEncoder::hold(Resource* resource) {
+  buffer->hold(resource);
+  resource->retained_by.store(buffer->id, std::memory_order_relaxed);
 }
 
 void ComputeEncoder::set_pipeline(Pipeline* state) {
@@ -104,9 +90,7 @@ void ComputeEncoder::set_buffer(const char* call, Buffer* bound, NS::UInteger of
     bound_ &= ~(1u << index);
     return;
   }
-  if (offset >= bound->length)
-    return fail(call, "offset is %zu at index %zu, needs less than the buffer's length, %zu",
-                static_cast<size_t>(offset), static_cast<size_t>(index), static_cast<size_t>(bound->length));
+  if (offset >= bound->length) return fail(call, offset_problem(*bound, offset, index));
   retain(bound);
   const uint64_t bytes = bound->length - offset;
   slots_[index] = {bound->address + offset, bytes, bound, checks_ ? bound->marked_length(offset) : bytes};
@@ -130,7 +114,12 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
                 static_cast<size_t>(index), static_cast<size_t>(kMaxBytes));
   // 32 is the largest alignment of a type in the shading language.
   char* copy = static_cast<char*>(buffer->recording->arena.allocate(length, 32));
-  std::memcpy(copy, bytes, length);
+  if (length % 4 == 0 && length <= 32) {  // not worth a call
+    for (NS::UInteger i = 0; i < length; i += 4)
+      std::memcpy(copy + i, static_cast<const char*>(bytes) + i, 4);
+  } else {
+    std::memcpy(copy, bytes, length);
+  }
   slots_[index] = {copy, length, nullptr, length};
   bound_ |= 1u << index;
   arguments_changed_ = true;
@@ -139,17 +128,13 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
 void ComputeEncoder::set_threadgroup_memory(NS::UInteger length, NS::UInteger index) {
   constexpr const char* call = "setThreadgroupMemoryLength";
   if (!usable(call) || !valid_index(call, index)) return;
-  if (length % 16 != 0)
-    return fail(call, "length is %zu bytes at index %zu, needs a multiple of 16", static_cast<size_t>(length),
-                static_cast<size_t>(index));
-  if (length > kMaxThreadgroupMemory)
-    return fail(call, "length is %zu bytes at index %zu, needs at most %zu", static_cast<size_t>(length),
-                static_cast<size_t>(index), static_cast<size_t>(kMaxThreadgroupMemory));
+  if (length % 16 != 0 || length > kMaxThreadgroupMemory)
+    return fail(call, memory_length_problem(length, index));
   threadgroup_lengths_[index] = static_cast<uint32_t>(length);
   threadgroup_changed_ = true;
 }
 
-void ComputeEncoder::use(const char* call, Buffer* resource, MTL::ResourceUsage usage) {
+void ComputeEncoder::use(const char* call, Resource* resource, MTL::ResourceUsage usage) {
   if (!usable(call)) return;
   if (!resource) return fail(call, "resource is null, needs a resource");
   if (usage == 0 || usage > (MTL::ResourceUsageRead | MTL::ResourceUsageWrite | MTL::ResourceUsageSample))
@@ -180,10 +165,16 @@ void ComputeEncoder::fence(const char* call, Fence* given, bool waits) {
   if (waits) barrier_ = true;
 }
 
+void ComputeEncoder::set_label(const NS::String* name) {
+  label = str(name);
+  if (info && !ended_) info->label = label;
+}
+
 void ComputeEncoder::push_group(const char* call, const NS::String* name) {
   if (!usable(call)) return;
   if (!name) return fail(call, "string is null, needs a name");
   groups_.push_back(str(name));
+  if (info) info->signposts->add(impl(name));
 }
 
 void ComputeEncoder::pop_group() {
@@ -197,153 +188,113 @@ void ComputeEncoder::end() {
   if (!groups_.empty())
     fail("endEncoding", "%zu debug groups are open, needs a popDebugGroup for each", groups_.size());
   ended_ = true;
-  if (buffer->open_encoder == this) buffer->open_encoder = nullptr;
+  if (buffer->open_encoder != this) return;
+  buffer->open_encoder = nullptr;
+  if (buffer->status.load(std::memory_order_relaxed) >= MTL::CommandBufferStatusCommitted) return;
+  while (SampleCommand* sample = end_samples) {
+    end_samples = static_cast<SampleCommand*>(sample->next);
+    sample->next = nullptr;
+    buffer->recording->append(sample);
+  }
 }
 
 // Dispatches ----------------------------------------------------------------------------------------
 
 // Gathers what the kernel's arguments point to; false when one does not fit the kernel.
-bool ComputeEncoder::bind(const char* call, Dispatch& dispatch) {
-  if (arguments_changed_) {
-    const uint32_t count = pipeline_->buffer_slots;
-    Arena& arena = buffer->recording->arena;
-    char* memory = static_cast<char*>(arena.allocate(count * (sizeof(void*) + sizeof(uint64_t)), 16));
-    addresses_ = reinterpret_cast<void**>(memory);
-    bytes_ = reinterpret_cast<uint64_t*>(memory + count * sizeof(void*));
-    // Holes between the arguments read as unbound.
-    if (pipeline_->buffer_mask != (uint64_t{1} << count) - 1)
-      std::memset(memory, 0, count * (sizeof(void*) + sizeof(uint64_t)));
-    if (checks_) {
-      bindings_ = static_cast<BoundBuffer*>(arena.allocate(count * sizeof(BoundBuffer), 16));
-      std::fill_n(bindings_, count, BoundBuffer{});
-    }
-    bound_bytes_ = 0;
-    for (const Pipeline::Need& need : pipeline_->buffers) {
-      const char* name = need.argument->name;
-      if (!(bound_ >> need.index & 1)) {
-        fail(call, "buffer argument \"%s\" (index %u) is not bound, needs setBuffer or setBytes", name,
-             need.index);
-        return false;
-      }
-      const Slot& slot = slots_[need.index];
-      if (slot.bytes < need.bytes) {
-        fail(call, "buffer argument \"%s\" (index %u) has %zu bytes, needs %zu (one %s)", name, need.index,
-             static_cast<size_t>(slot.bytes), static_cast<size_t>(need.bytes), need.argument->type_name);
-        return false;
-      }
-      if (reinterpret_cast<uintptr_t>(slot.address) & (need.alignment - 1)) {
-        fail(call, "buffer argument \"%s\" (index %u) has offset %zu, needs a multiple of %u (%s)", name,
-             need.index, static_cast<size_t>(slot.buffer ? slot.address - slot.buffer->address : 0),
-             need.alignment, need.argument->type_name);
-        return false;
-      }
-      addresses_[need.index] = slot.address;
-      bytes_[need.index] = slot.bytes;
-      bound_bytes_ += slot.bytes;
-      if (checks_)
-        bindings_[need.index] = {slot.buffer,
-                                 static_cast<uint64_t>(slot.buffer ? slot.address - slot.buffer->address : 0),
-                                 slot.marked};
-    }
-    arguments_changed_ = false;
+inline bool ComputeEncoder::bind(const char* call) {
+  const uint32_t count = pipeline_->buffer_slots;
+  Arena& arena = buffer->recording->arena;
+  char* memory = static_cast<char*>(arena.allocate(count * (sizeof(void*) + sizeof(uint64_t)), 16));
+  addresses_ = reinterpret_cast<void**>(memory);
+  bytes_ = reinterpret_cast<uint64_t*>(memory + count * sizeof(void*));
+  // Holes between the arguments read as unbound.
+  if (pipeline_->buffer_mask != (uint64_t{1} << count) - 1)
+    std::memset(memory, 0, count * (sizeof(void*) + sizeof(uint64_t)));
+  if (const auto* need = gather(*pipeline_, slots_, bound_, addresses_, bytes_, &bound_bytes_)) [[unlikely]] {
+    fail(call, buffer_problem(*need, slots_, bound_, "setBuffer or setBytes"));
+    return false;
   }
-  dispatch.launch.buffers = addresses_;
-  dispatch.launch.buffer_bytes = bytes_;
-  dispatch.bindings = bindings_;
-  dispatch.bound_bytes = bound_bytes_;
+  if (checks_) {
+    bindings_ = static_cast<BoundBuffer*>(arena.allocate(count * sizeof(BoundBuffer), 16));
+    std::fill_n(bindings_, count, BoundBuffer{});
+    for (const Pipeline::Need& need : pipeline_->buffers) {
+      const Slot& slot = slots_[need.index];
+      bindings_[need.index] = {slot.buffer,
+                               static_cast<uint64_t>(slot.buffer ? slot.address - slot.buffer->address : 0),
+                               slot.marked};
+    }
+  }
+  arguments_changed_ = false;
   return true;
 }
 
-// Lays out the threadgroup arguments of the kernel one after another.
 bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
   const uint32_t count = pipeline_->threadgroup_slots;
-  if (count == 0) {
-    threadgroup_total_ = 0;
-    threadgroup_changed_ = false;
-    return true;
-  }
-  Arena& arena = buffer->recording->arena;
-  threadgroup_offsets_ = static_cast<uint32_t*>(arena.allocate(2 * count * sizeof(uint32_t), 16));
-  threadgroup_bytes_ = threadgroup_offsets_ + count;
-  std::memset(threadgroup_offsets_, 0, 2 * count * sizeof(uint32_t));
-  uint32_t total = 0;
-  for (const Pipeline::Need& need : pipeline_->threadgroup) {
-    const uint32_t length = threadgroup_lengths_[need.index];
-    if (length == 0 || length < need.bytes) {
-      fail(call,
-           "threadgroup argument \"%s\" (index %u) has %u bytes, needs at least %zu "
-           "(setThreadgroupMemoryLength)",
-           need.argument->name, need.index, length, static_cast<size_t>(std::max<uint64_t>(need.bytes, 1)));
+  threadgroup_total_ = 0;
+  if (count != 0) {
+    Arena& arena = buffer->recording->arena;
+    threadgroup_offsets_ = static_cast<uint32_t*>(arena.allocate(2 * count * sizeof(uint32_t), 16));
+    threadgroup_bytes_ = threadgroup_offsets_ + count;
+    const Pipeline::Need* need = lay_out(*pipeline_, threadgroup_lengths_, threadgroup_offsets_,
+                                         threadgroup_bytes_, &threadgroup_total_);
+    if (need || pipeline_->static_bytes + threadgroup_total_ > kMaxThreadgroupMemory) {
+      fail(call, threadgroup_memory_problem(*pipeline_, need, threadgroup_lengths_, threadgroup_total_));
       return false;
     }
-    threadgroup_offsets_[need.index] = total;
-    threadgroup_bytes_[need.index] = length;
-    total += length;
   }
-  const uint32_t in_kernel = static_threadgroup_bytes(pipeline_->kernel);
-  if (in_kernel + total > kMaxThreadgroupMemory) {
-    fail(call, "threadgroup memory is %u bytes (%u in the kernel, %u in arguments), needs at most %zu",
-         in_kernel + total, in_kernel, total, static_cast<size_t>(kMaxThreadgroupMemory));
-    return false;
-  }
-  threadgroup_total_ = total;
   threadgroup_changed_ = false;
   return true;
 }
 
 // Everything about a dispatch but its grid; null when something is wrong with it.
-Dispatch* ComputeEncoder::begin_dispatch(const char* call, MTL::Size threadgroup) {
+inline Dispatch* ComputeEncoder::begin_dispatch(const char* call, const MTL::Size& threadgroup) {
   if (!usable(call)) return nullptr;
-  if (!pipeline_) {
+  if (!pipeline_) [[unlikely]] {
     fail(call, "no pipeline is set, needs setComputePipelineState first");
     return nullptr;
   }
-  const uint64_t threads = volume(threadgroup);
-  if (threads == 0) {
-    fail(call, "threadsPerThreadgroup is %s, needs at least 1x1x1", text_of(threadgroup).c_str());
-    return nullptr;
-  }
-  if (threads > pipeline_->max_threads) {
-    fail(call, "threadsPerThreadgroup is %s = %zu threads, needs at most %zu (the pipeline's limit)",
-         text_of(threadgroup).c_str(), static_cast<size_t>(threads),
-         static_cast<size_t>(pipeline_->max_threads));
-    return nullptr;
-  }
-  if (threadgroup.width > kMaxThreadgroupSide || threadgroup.height > kMaxThreadgroupSide ||
-      threadgroup.depth > kMaxThreadgroupSide) {
-    fail(call, "threadsPerThreadgroup is %s, needs at most 1024x1024x1024 (the device's limit)",
-         text_of(threadgroup).c_str());
-    return nullptr;
-  }
-  if (pipeline_->multiple_of_width && threads % pipeline_->kernel.execution_width != 0) {
-    fail(call,
-         "threadsPerThreadgroup is %s = %zu threads, needs a multiple of %u (the pipeline was promised one)",
-         text_of(threadgroup).c_str(), static_cast<size_t>(threads), pipeline_->kernel.execution_width);
+  const uint32_t threads = threadgroup_threads(*pipeline_, threadgroup);
+  if (threads == 0) [[unlikely]] {
+    fail(call, threadgroup_problem(*pipeline_, threadgroup));
     return nullptr;
   }
   if (threadgroup_changed_ && !bind_threadgroup_memory(call)) return nullptr;
+  if (arguments_changed_ && !bind(call)) return nullptr;
   auto* dispatch = buffer->recording->arena.make<Dispatch>();
-  if (!bind(call, *dispatch)) return nullptr;
-  dispatch->pipeline = pipeline_;
-  dispatch->threadgroup_threads = static_cast<uint32_t>(threads);
-  dispatch->threadgroup_memory = threadgroup_total_;
-  SoftmetalLaunch& launch = dispatch->launch;
-  launch.threadgroup_offsets = threadgroup_offsets_;
-  launch.threadgroup_bytes = threadgroup_bytes_;
-  launch.constants = pipeline_->function->constants.data();
-  launch.constants_defined = pipeline_->function->constants_defined;
-  launch.threads_per_threadgroup[0] = static_cast<uint32_t>(threadgroup.width);
-  launch.threads_per_threadgroup[1] = static_cast<uint32_t>(threadgroup.height);
-  launch.threads_per_threadgroup[2] = static_cast<uint32_t>(threadgroup.depth);
+  softmetal::set_pipeline(*dispatch, *pipeline_, threadgroup, threads);
+  dispatch->bound_bytes = bound_bytes_;
+  dispatch->bindings = bindings_;
+  dispatch->threadgroup_memory = static_cast<uint16_t>(threadgroup_total_);
+  dispatch->launch.buffers = addresses_;
+  dispatch->launch.buffer_bytes = bytes_;
+  dispatch->launch.threadgroup_offsets = threadgroup_offsets_;
+  dispatch->launch.threadgroup_bytes = threadgroup_bytes_;
   return dispatch;
 }
 
-void ComputeEncoder::record(Dispatch& dispatch) {
+void ComputeEncoder::estimate(const Dispatch& dispatch) {
+  if (buffer->estimated_ns <= kInlineNanoseconds)
+    buffer->estimated_ns += buffer->queue->device.executor.estimate_ns(dispatch);
+}
+
+inline void ComputeEncoder::record(Dispatch& dispatch) {
   dispatch.barrier = barrier_;
   barrier_ = dispatch_type == MTL::DispatchTypeSerial;
   buffer->recording->append(&dispatch);
-  buffer->estimated_ns += buffer->queue->device.executor.estimate_ns(dispatch);
-  if (!checks_) return;
+  estimate(dispatch);
+  note_info(dispatch);
+  if (checks_) note_place(dispatch);
+}
+
+// Lets the command buffer's error tell of the encoder.
+inline void ComputeEncoder::note_info(Dispatch& dispatch) {
+  if (!info) return;
+  dispatch.info = info;
+  if (!info->first) info->first = &dispatch;
+}
+
+// Tells executors that check where the dispatch was encoded.
+void ComputeEncoder::note_place(Dispatch& dispatch) {
   dispatch.command_buffer = buffer->id;
   dispatch.place = buffer->dispatches++;
   std::string where = label;
@@ -352,37 +303,24 @@ void ComputeEncoder::record(Dispatch& dispatch) {
   dispatch.label = std::strcpy(copy, where.c_str());
 }
 
-void ComputeEncoder::dispatch_threads(MTL::Size threads, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threads(const MTL::Size& threads, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreads";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
-  if (threads.width > UINT32_MAX || threads.height > UINT32_MAX || threads.depth > UINT32_MAX)
-    return fail(call, "threadsPerGrid is %s, needs at most %u in each dimension", text_of(threads).c_str(),
-                UINT32_MAX);
-  if (volume(threads) > kMaxGridThreads)
-    return fail(call, "threadsPerGrid is %s, needs at most 2^62 threads in all", text_of(threads).c_str());
-  if (volume(threads) == 0) return;
-  SoftmetalLaunch& launch = dispatch->launch;
-  const NS::UInteger sides[3] = {threads.width, threads.height, threads.depth};
-  for (int i = 0; i < 3; ++i) {
-    launch.threads_per_grid[i] = static_cast<uint32_t>(sides[i]);
-    const uint64_t side = launch.threads_per_threadgroup[i];
-    launch.threadgroups_per_grid[i] =
-        side == 1 ? static_cast<uint32_t>(sides[i]) : static_cast<uint32_t>((sides[i] + side - 1) / side);
-  }
-  record(*dispatch);
+  if (!set_threads(*dispatch, threads.width, threads.height, threads.depth)) [[unlikely]]
+    return fail(call, threads_problem(threads));
+  dispatch->units = count_units(*dispatch);
+  if (dispatch->units != 0) record(*dispatch);
 }
 
-void ComputeEncoder::dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup) {
+void ComputeEncoder::dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup) {
   constexpr const char* call = "dispatchThreadgroups";
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
-  if (!set_threadgroups(*dispatch, groups.width, groups.height, groups.depth))
-    return fail(
-        call,
-        "threadgroupsPerGrid is %s of %s threads, needs at most %u threads in each dimension and 2^62 in all",
-        text_of(groups).c_str(), text_of(threadgroup).c_str(), UINT32_MAX);
-  if (volume(groups) != 0) record(*dispatch);
+  if (!set_threadgroups(*dispatch, groups.width, groups.height, groups.depth)) [[unlikely]]
+    return fail(call, threadgroups_problem(groups, threadgroup));
+  dispatch->units = count_units(*dispatch);
+  if (dispatch->units != 0) record(*dispatch);
 }
 
 void ComputeEncoder::dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup) {
@@ -398,9 +336,52 @@ void ComputeEncoder::dispatch_indirect(Buffer* arguments, NS::UInteger offset, M
   Dispatch* dispatch = begin_dispatch(call, threadgroup);
   if (!dispatch) return;
   retain(arguments);
-  dispatch->indirect = arguments;
-  dispatch->indirect_offset = offset;
+  dispatch->indirect = arguments->address + offset;
   record(*dispatch);
+}
+
+// What has been prepared of the commands is copied, so that they may be changed afterwards.
+void ComputeEncoder::execute(IndirectBuffer* commands, NS::Range range) {
+  constexpr const char* call = "executeCommandsInBuffer";
+  if (!usable(call)) return;
+  if (!commands) return fail(call, "indirectCommandBuffer is null, needs one");
+  if (&commands->device != &buffer->queue->device)
+    return fail(call, "indirectCommandBuffer is of device \"%s\", needs one of the encoder's, \"%s\"",
+                commands->device.executor.device_name(), buffer->queue->device.executor.device_name());
+  if (range.location > commands->size || range.length > commands->size - range.location)
+    return fail(call,
+                "executionRange starts at %zu and has %zu commands, needs to lie in the %zu of the buffer",
+                static_cast<size_t>(range.location), static_cast<size_t>(range.length),
+                static_cast<size_t>(commands->size));
+  retain(commands);
+  Recording& recording = *buffer->recording;
+  std::string problem;
+  const Dispatch* from = commands->inherits()
+                             ? commands->inherit(range, pipeline_, slots_, bound_, recording, &problem)
+                             : commands->prepare(range, recording, buffer->id, &problem);
+  if (!from) {
+    pipeline_ = nullptr;  // not where it happened
+    return fail(call, problem);
+  }
+  const Dispatch* const end = from + range.length;
+  const bool serial = dispatch_type == MTL::DispatchTypeSerial;
+  while (from != end) {
+    const auto count = std::min<size_t>(static_cast<size_t>(end - from), Arena::kBlock / sizeof(Dispatch));
+    char* memory = static_cast<char*>(recording.arena.allocate(count * sizeof(Dispatch), alignof(Dispatch)));
+    for (const Dispatch* const part = from + count; from != part; ++from) {
+      barrier_ |= from->barrier;
+      if (!from->pipeline) continue;  // an empty command
+      std::memcpy(memory, static_cast<const void*>(from), sizeof(Dispatch));
+      auto* dispatch = reinterpret_cast<Dispatch*>(memory);
+      memory += sizeof(Dispatch);
+      dispatch->barrier = barrier_;
+      barrier_ = false;
+      recording.append(dispatch);
+      estimate(*dispatch);
+      note_info(*dispatch);
+    }
+  }
+  barrier_ |= serial;
 }
 
 }  // namespace softmetal
@@ -421,9 +402,13 @@ void CommandEncoder::popDebugGroup() { impl(this)->pop_group(); }
 void CommandEncoder::pushDebugGroup(const NS::String* string) {
   impl(this)->push_group("pushDebugGroup", string);
 }
-void CommandEncoder::setLabel(const NS::String* label) { impl(this)->label = softmetal::str(label); }
+void CommandEncoder::setLabel(const NS::String* label) { impl(this)->set_label(label); }
 
 DispatchType ComputeCommandEncoder::dispatchType() const { return impl(this)->dispatch_type; }
+void ComputeCommandEncoder::executeCommandsInBuffer(const MTL::IndirectCommandBuffer* indirectCommandBuffer,
+                                                    NS::Range executionRange) {
+  impl(this)->execute(impl(indirectCommandBuffer), executionRange);
+}
 void ComputeCommandEncoder::dispatchThreadgroups(MTL::Size threadgroupsPerGrid,
                                                  MTL::Size threadsPerThreadgroup) {
   impl(this)->dispatch_threadgroups(threadgroupsPerGrid, threadsPerThreadgroup);

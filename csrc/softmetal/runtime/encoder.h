@@ -6,9 +6,12 @@
 
 #include <Metal/Metal.hpp>
 
+#include "softmetal/runtime/arguments.h"
 #include "softmetal/runtime/queue.h"
 
 namespace softmetal {
+
+class IndirectBuffer;
 
 // Checks every call as Metal's API validation does, and records dispatches.
 class ComputeEncoder final : public Object {
@@ -24,13 +27,16 @@ class ComputeEncoder final : public Object {
   void set_buffer_offset(NS::UInteger offset, NS::UInteger index);
   void set_bytes(const void* bytes, NS::UInteger length, NS::UInteger index);
   void set_threadgroup_memory(NS::UInteger length, NS::UInteger index);
-  void use(const char* call, Buffer* resource, MTL::ResourceUsage usage);
+  void use(const char* call, Resource* resource, MTL::ResourceUsage usage);
   void memory_barrier(MTL::BarrierScope scope);
   void memory_barrier(const MTL::Resource* const* resources, NS::UInteger count);
   void fence(const char* call, Fence* fence, bool waits);
-  void dispatch_threads(MTL::Size threads, MTL::Size threadgroup);
-  void dispatch_threadgroups(MTL::Size groups, MTL::Size threadgroup);
+  // References, as sizes are passed in memory and copying them there would wait for it.
+  void dispatch_threads(const MTL::Size& threads, const MTL::Size& threadgroup);
+  void dispatch_threadgroups(const MTL::Size& groups, const MTL::Size& threadgroup);
   void dispatch_indirect(Buffer* arguments, NS::UInteger offset, MTL::Size threadgroup);
+  void execute(IndirectBuffer* commands, NS::Range range);
+  void set_label(const NS::String* name);
   void push_group(const char* call, const NS::String* name);
   void pop_group();
   void end();
@@ -38,15 +44,10 @@ class ComputeEncoder final : public Object {
   const Ref<CommandBuffer> buffer;
   const MTL::DispatchType dispatch_type;
   std::string label;
+  EncoderInfo* info = nullptr;           // the command buffer's
+  SampleCommand* end_samples = nullptr;  // to be taken when all of it has ended, a list
 
  private:
-  struct Slot {
-    char* address;
-    uint64_t bytes;   // from the address to the end of what is bound
-    Buffer* buffer;   // null for setBytes
-    uint64_t marked;  // bytes, where a debug marker says that the kernel needs no more
-  };
-
   bool usable(const char* call) {
     if (!ended_ && buffer->recording &&
         buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted)
@@ -56,12 +57,19 @@ class ComputeEncoder final : public Object {
   }
   void refuse(const char* call);
   __attribute__((format(printf, 3, 4))) void fail(const char* call, const char* format, ...);
+  void fail(const char* call, const std::string& problem);
   bool valid_index(const char* call, NS::UInteger index);
-  void retain(Buffer* bound);
-  Dispatch* begin_dispatch(const char* call, MTL::Size threadgroup);
-  bool bind(const char* call, Dispatch& dispatch);
+  void retain(Resource* resource) {
+    if (resource->retained_by.load(std::memory_order_relaxed) != buffer->id) hold(resource);
+  }
+  void hold(Resource* resource);
+  Dispatch* begin_dispatch(const char* call, const MTL::Size& threadgroup);
+  bool bind(const char* call);
   bool bind_threadgroup_memory(const char* call);
+  void estimate(const Dispatch& dispatch);
   void record(Dispatch& dispatch);
+  void note_info(Dispatch& dispatch);
+  void note_place(Dispatch& dispatch);
   std::string group() const;
 
   const bool checks_;  // the executor looks at what dispatches are bound to
@@ -78,7 +86,7 @@ class ComputeEncoder final : public Object {
   uint64_t bound_bytes_ = 0;
   uint32_t* threadgroup_offsets_ = nullptr;
   uint32_t* threadgroup_bytes_ = nullptr;
-  uint64_t threadgroup_total_ = 0;
+  uint32_t threadgroup_total_ = 0;
   std::vector<std::string> groups_;
   Slot slots_[SOFTMETAL_MAX_BUFFERS];
   uint32_t threadgroup_lengths_[SOFTMETAL_MAX_BUFFERS] = {};

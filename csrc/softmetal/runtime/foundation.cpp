@@ -232,6 +232,11 @@ bool Array::equals(const Object& other) const {
                              [](const auto& a, const auto& b) { return a->equals(*b); });
 }
 
+bool Data::equals(const Object& other) const {
+  const auto* data = dynamic_cast<const Data*>(&other);
+  return data && data->bytes == bytes;
+}
+
 std::string Dictionary::describe() const {
   std::string result = "{";
   for (const auto& [key, object] : items)
@@ -444,6 +449,9 @@ Enumerator<Object>* Array::objectEnumerator() const {
   list->items = impl(this)->items;
   return reinterpret_cast<Enumerator<Object>*>(autoreleased(list));
 }
+
+void* Data::mutableBytes() const { return impl(this)->bytes.data(); }
+UInteger Data::length() const { return impl(this)->bytes.size(); }
 
 Dictionary* Dictionary::dictionary() { return alloc()->init()->autorelease(); }
 Dictionary* Dictionary::dictionary(const Object* pObject, const Object* pKey) {

@@ -34,6 +34,17 @@ class Array final : public Object {
 };
 SOFTMETAL_BRIDGE(NS::Array, Array)
 
+class Data final : public Object {
+ public:
+  explicit Data(size_t size) : bytes(size) {}
+  const char* class_name() const override { return "NS::Data"; }
+  std::string describe() const override { return text("{length = %zu}", bytes.size()); }
+  bool equals(const Object& other) const override;
+
+  std::vector<char> bytes;
+};
+SOFTMETAL_BRIDGE(NS::Data, Data)
+
 // A handful of entries at most, so a list that is searched.
 class Dictionary final : public Object {
  public:

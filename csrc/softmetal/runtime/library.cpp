@@ -342,6 +342,7 @@ Object* PipelineDescriptor::clone() {
   made->label = label;
   made->max_threads = max_threads;
   made->multiple_of_width = multiple_of_width;
+  made->indirect = indirect;
   return made;
 }
 
@@ -355,7 +356,12 @@ static NS::UInteger thread_limit(const SoftmetalKernel& kernel) {
 }
 
 Pipeline::Pipeline(Function& entry)
-    : function(&entry), kernel(entry.kernel), max_threads(thread_limit(entry.kernel)) {
+    : function(&entry),
+      kernel(entry.kernel),
+      max_threads(thread_limit(entry.kernel)),
+      static_bytes(static_threadgroup_bytes(entry.kernel)),
+      constants(entry.constants.data()),
+      constants_defined(entry.constants_defined) {
   for (uint32_t i = 0; i < kernel.argument_count; ++i) {
     const SoftmetalArgument& argument = kernel.arguments[i];
     if (!is_active(entry, argument)) continue;
@@ -396,6 +402,7 @@ Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descrip
     if (descriptor->max_threads)
       pipeline->max_threads = std::min(pipeline->max_threads, descriptor->max_threads);
     pipeline->multiple_of_width = descriptor->multiple_of_width;
+    pipeline->indirect = descriptor->indirect && !function->library->device.executor.checks();
     if (descriptor->label) pipeline->label = descriptor->label->value;
   }
   return pipeline;
@@ -583,6 +590,7 @@ void ComputePipelineDescriptor::reset() {
   impl(this)->label = nullptr;
   impl(this)->max_threads = 0;
   impl(this)->multiple_of_width = false;
+  impl(this)->indirect = false;
 }
 void ComputePipelineDescriptor::setComputeFunction(const MTL::Function* computeFunction) {
   impl(this)->function = impl(computeFunction);
@@ -595,6 +603,10 @@ void ComputePipelineDescriptor::setThreadGroupSizeIsMultipleOfThreadExecutionWid
     bool threadGroupSizeIsMultipleOfThreadExecutionWidth) {
   impl(this)->multiple_of_width = threadGroupSizeIsMultipleOfThreadExecutionWidth;
 }
+void ComputePipelineDescriptor::setSupportIndirectCommandBuffers(bool supportIndirectCommandBuffers) {
+  impl(this)->indirect = supportIndirectCommandBuffers;
+}
+bool ComputePipelineDescriptor::supportIndirectCommandBuffers() const { return impl(this)->indirect; }
 bool ComputePipelineDescriptor::threadGroupSizeIsMultipleOfThreadExecutionWidth() const {
   return impl(this)->multiple_of_width;
 }
@@ -605,9 +617,8 @@ NS::UInteger ComputePipelineState::maxTotalThreadsPerThreadgroup() const { retur
 ComputePipelineReflection* ComputePipelineState::reflection() const {
   return face(autoreleased(new softmetal::Reflection(*impl(this))));
 }
-NS::UInteger ComputePipelineState::staticThreadgroupMemoryLength() const {
-  return softmetal::static_threadgroup_bytes(impl(this)->kernel);
-}
+NS::UInteger ComputePipelineState::staticThreadgroupMemoryLength() const { return impl(this)->static_bytes; }
+bool ComputePipelineState::supportIndirectCommandBuffers() const { return impl(this)->indirect; }
 NS::UInteger ComputePipelineState::threadExecutionWidth() const { return impl(this)->kernel.execution_width; }
 
 NS::Array* ComputePipelineReflection::arguments() const { return bindings(); }

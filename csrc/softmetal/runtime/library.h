@@ -110,6 +110,7 @@ class PipelineDescriptor final : public Object {
   Ref<String> label;
   NS::UInteger max_threads = 0;
   bool multiple_of_width = false;
+  bool indirect = false;  // supportIndirectCommandBuffers
 };
 SOFTMETAL_BRIDGE(MTL::ComputePipelineDescriptor, PipelineDescriptor)
 
@@ -126,6 +127,11 @@ class Pipeline final : public Allocation {
   const SoftmetalKernel& kernel;
   NS::UInteger max_threads;
   bool multiple_of_width = false;
+  bool indirect = false;        // may be set in indirect command buffers
+  const uint32_t static_bytes;  // of threadgroup memory, in the kernel's body
+  // Those of the function.
+  const void* const constants;
+  const uint64_t constants_defined;
   std::string label;
 
   // What every dispatch has to bind.
@@ -143,6 +149,7 @@ class Pipeline final : public Allocation {
   // Measured time of one unit in nanoseconds, zero until it ran. A hint for splitting, so races do not
   // matter.
   mutable std::atomic<float> unit_ns{0};
+  mutable std::atomic<uint32_t> unmeasured{0};  // dispatches to run before one is measured again
   mutable std::atomic<uint64_t> retained_by{0};
 };
 SOFTMETAL_BRIDGE(MTL::ComputePipelineState, Pipeline)

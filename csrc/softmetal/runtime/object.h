@@ -37,6 +37,8 @@ class Object {
     const int32_t before = refs_.fetch_sub(1, std::memory_order_acq_rel);
     if (before <= 1) last_release(before);
   }
+  // Somebody else has a reference. What others did with it before they gave it up is visible if not.
+  bool shared() const { return refs_.load(std::memory_order_acquire) > 1; }
   int32_t refs() const { return refs_.load(std::memory_order_relaxed); }
 
  protected:

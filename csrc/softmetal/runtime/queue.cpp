@@ -1,5 +1,6 @@
 #include "softmetal/runtime/queue.h"
 
+#include "softmetal/runtime/counters.h"
 #include "softmetal/runtime/encoder.h"
 #include "softmetal/runtime/scheduler.h"
 
@@ -65,19 +66,6 @@ Object* CommandBufferDescriptor::clone() {
   made->error_options = error_options;
   return made;
 }
-
-// Holds a dispatch type, nothing else.
-class PassDescriptor final : public Object {
- public:
-  const char* class_name() const override { return "MTL::ComputePassDescriptor"; }
-  Object* clone() override {
-    auto* made = new PassDescriptor;
-    made->type = type;
-    return made;
-  }
-  MTL::DispatchType type = MTL::DispatchTypeSerial;
-};
-SOFTMETAL_BRIDGE(MTL::ComputePassDescriptor, PassDescriptor)
 
 EventListener* EventListener::immortal() {
   static EventListener* const listener = [] {
@@ -194,7 +182,15 @@ Device* CommandBuffer::device() const { return face(&impl(this)->queue->device);
 
 ComputeCommandEncoder* CommandBuffer::computeCommandEncoder(
     const MTL::ComputePassDescriptor* computePassDescriptor) {
-  return computeCommandEncoder(impl(computePassDescriptor)->type);
+  auto* buffer = impl(this);
+  const auto* pass = impl(computePassDescriptor);
+  if (!pass) {
+    buffer->fail("CommandBuffer::computeCommandEncoder: computePassDescriptor is null, needs one");
+    return computeCommandEncoder();
+  }
+  ComputeCommandEncoder* encoder = computeCommandEncoder(pass->type);
+  if (buffer->open_encoder == impl(encoder)) pass->sample(*buffer, *impl(encoder));
+  return encoder;
 }
 ComputeCommandEncoder* CommandBuffer::computeCommandEncoder() {
   return computeCommandEncoder(DispatchTypeSerial);
@@ -204,9 +200,22 @@ ComputeCommandEncoder* CommandBuffer::computeCommandEncoder(MTL::DispatchType di
   const bool accepted = buffer->accepts("computeCommandEncoder");
   auto* encoder = autoreleased(new softmetal::ComputeEncoder(*buffer, dispatchType));
   // A second encoder can be called, as Metal's callers expect, but encodes into a command buffer that failed.
-  if (accepted) buffer->open_encoder = encoder;
+  if (accepted) {
+    buffer->open_encoder = encoder;
+    if (buffer->error_options & CommandBufferErrorOptionEncoderExecutionStatus) {
+      buffer->encoders.push_back(softmetal::Ref<softmetal::EncoderInfo>::adopt(new softmetal::EncoderInfo));
+      encoder->info = buffer->encoders.back().get();
+    }
+  }
   return face(encoder);
 }
+
+const NS::ErrorUserInfoKey CommandBufferEncoderInfoErrorKey =
+    softmetal::constant_string("MTLCommandBufferEncoderInfoErrorKey");
+
+NS::Array* CommandBufferEncoderInfo::debugSignposts() const { return face(impl(this)->signposts.get()); }
+CommandEncoderErrorState CommandBufferEncoderInfo::errorState() const { return impl(this)->state; }
+NS::String* CommandBufferEncoderInfo::label() const { return softmetal::label_string(impl(this)->label); }
 
 void CommandBuffer::encodeSignalEvent(const MTL::Event* event, uint64_t value) {
   softmetal::encode_event(*impl(this), "encodeSignalEvent", softmetal::Command::Kind::Signal, impl(event),
@@ -275,16 +284,6 @@ void CommandBuffer::popDebugGroup() {
     impl(this)->fail("CommandBuffer::popDebugGroup: no group is open, needs pushDebugGroup first");
   else
     impl(this)->groups.pop_back();
-}
-
-ComputePassDescriptor* ComputePassDescriptor::alloc() { return face(new softmetal::PassDescriptor); }
-ComputePassDescriptor* ComputePassDescriptor::computePassDescriptor() {
-  return alloc()->init()->autorelease();
-}
-DispatchType ComputePassDescriptor::dispatchType() const { return impl(this)->type; }
-ComputePassDescriptor* ComputePassDescriptor::init() { return this; }
-void ComputePassDescriptor::setDispatchType(MTL::DispatchType dispatchType) {
-  impl(this)->type = dispatchType;
 }
 
 Event* Device::newEvent() { return face(new softmetal::Event(*impl(this))); }

@@ -20,6 +20,21 @@ class Queue;
 
 using Clock = std::chrono::steady_clock;
 
+// Up to here a thread runs the work itself rather than wake another.
+constexpr uint64_t kInlineNanoseconds = 20'000;
+
+// What is told of an encoder when its command buffer fails.
+class EncoderInfo final : public Object {
+ public:
+  const char* class_name() const override { return "MTL::CommandBufferEncoderInfo"; }
+
+  std::string label;
+  Ref<Array> signposts = Ref<Array>::adopt(new Array);
+  const Dispatch* first = nullptr;
+  MTL::CommandEncoderErrorState state = MTL::CommandEncoderErrorStateUnknown;
+};
+SOFTMETAL_BRIDGE(MTL::CommandBufferEncoderInfo, EncoderInfo)
+
 class CommandBuffer final : public Object {
  public:
   CommandBuffer(Queue& owner, std::unique_ptr<Recording> record, bool retains);
@@ -46,7 +61,9 @@ class CommandBuffer final : public Object {
   std::vector<std::string> groups;
   MTL::CommandBufferErrorOption error_options = MTL::CommandBufferErrorOptionNone;
 
-  // What the dispatches would take on one thread.
+  std::vector<Ref<EncoderInfo>> encoders;  // if the error options ask for them
+
+  // What the dispatches would take on one thread; no longer counted once that is too much to run inline.
   uint64_t estimated_ns = 0;
   uint64_t dispatches = 0;  // counted for executors that check
 

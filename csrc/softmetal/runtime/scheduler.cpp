@@ -9,14 +9,20 @@
 #include <cstdlib>
 #include <thread>
 
+#include "softmetal/runtime/arguments.h"
 #include "softmetal/runtime/softmetal.h"
 
 namespace softmetal {
 
 namespace {
 
-// Up to here a thread runs the work itself rather than wake another.
-constexpr uint64_t kInlineNanoseconds = 20'000;
+// Below this, and in one chunk, a dispatch is tiny: handing it to another thread would take longer than it
+// does.
+constexpr uint64_t kTinyNanoseconds = 5'000;
+// Of a kernel's tiny dispatches every so many are measured, as reading the clock may take as long as one.
+constexpr uint32_t kTinyMeasured = 16;
+// How many tiny dispatches a thread takes at once where threads share work.
+constexpr int kTinyBatch = 64;
 // How long a thread looks for work before it sleeps: about what waking it would cost.
 constexpr auto kSpin = std::chrono::microseconds(20);
 constexpr auto kUncommittedPatience = std::chrono::seconds(2);
@@ -55,12 +61,50 @@ Dispatch* independent(Command* command) {
 void learn(const Dispatch& dispatch, uint64_t units, Scheduler::Clock::time_point start,
            Scheduler::Clock::time_point end) {
   const auto ns = std::chrono::duration<float, std::nano>(end - start).count() / static_cast<float>(units);
-  std::atomic<float>& unit_ns = dispatch.pipeline->unit_ns;
-  const float known = unit_ns.load(std::memory_order_relaxed);
+  const Pipeline& pipeline = *dispatch.pipeline;
+  const float known = pipeline.unit_ns.load(std::memory_order_relaxed);
   // The limit keeps one unlucky run, interrupted by the system, from counting for much.
-  unit_ns.store(known > 0 ? known + (std::min(ns, 4 * known) - known) * 0.25f : ns,
-                std::memory_order_relaxed);
+  pipeline.unit_ns.store(known > 0 ? known + (std::min(ns, 4 * known) - known) * 0.25f : ns,
+                         std::memory_order_relaxed);
+  // After a surprise the next one is measured too.
+  pipeline.unmeasured.store(ns <= 2 * known ? kTinyMeasured - 1 : 0, std::memory_order_relaxed);
 }
+
+// Whether it is time to measure a tiny dispatch of this kernel.
+bool measures(const Pipeline& pipeline) {
+  const uint32_t left = pipeline.unmeasured.load(std::memory_order_relaxed);
+  if (left == 0) return true;
+  pipeline.unmeasured.store(left - 1, std::memory_order_relaxed);
+  return false;
+}
+
+// The time that dispatches take which a thread runs one after the other.
+class Watch {
+ public:
+  using time_point = Scheduler::Clock::time_point;
+
+  // Something ended at this moment, or has to begin.
+  void set(time_point now) {
+    mark_ = now;
+    current_ = true;
+  }
+  time_point now() {
+    if (!current_) set(Scheduler::Clock::now());
+    return mark_;
+  }
+  void run(Executor& executor, const Dispatch& dispatch) {
+    // With nothing behind it the end is read anyway.
+    const bool measured = !dispatch.tiny || measures(*dispatch.pipeline) || (current_ && !dispatch.next);
+    const time_point start = measured ? now() : time_point();
+    executor.run(dispatch, 0, dispatch.units);
+    current_ = false;
+    if (measured) learn(dispatch, dispatch.units, start, now());
+  }
+
+ private:
+  time_point mark_;
+  bool current_ = false;
+};
 
 void start_thread(void (Scheduler::*body)(), Scheduler* scheduler) {
   // Signals belong to the threads of the program.
@@ -127,9 +171,10 @@ void Scheduler::fail(CommandBuffer& buffer, const std::string& message) {
     buffer.status.store(MTL::CommandBufferStatusError, std::memory_order_release);
 }
 
-void Scheduler::report(CommandBuffer& buffer, Executor::Outcome outcome) {
+void Scheduler::report(CommandBuffer& buffer, const Dispatch& dispatch, Executor::Outcome outcome) {
   if (!outcome.error) return;
   Lock lock(mutex_);
+  if (dispatch.info) dispatch.info->state = MTL::CommandEncoderErrorStateFaulted;
   std::swap(buffer.error, outcome.error);
   if (outcome.fatal) buffer.abandoned.store(true, std::memory_order_relaxed);
   buffer.failed_.store(true, std::memory_order_release);
@@ -249,7 +294,7 @@ Queue* Scheduler::pick(Queue* preferred, bool worker) {
     if (!worker && queue.device.executor.only_workers()) return false;
     if (queue.state == Queue::State::Ready) return true;
     if (queue.state != Queue::State::Running || queue.joined >= threads_) return false;
-    return queue.joined == 0 || !queue.active->exhausted();
+    return queue.joined == 0 || !queue.active->exhausted() || independent(queue.active->next);
   };
   if (preferred && useful(*preferred)) return preferred;
   for (Queue* queue : busy_)
@@ -270,12 +315,13 @@ void Scheduler::work_on(Queue& queue, Lock& lock, const Until& until) {
 static void prepare(Dispatch& dispatch, Executor& executor, unsigned threads) {
   if (dispatch.indirect) {
     uint32_t groups[3];
-    std::memcpy(groups, dispatch.indirect->address + dispatch.indirect_offset, sizeof(groups));
+    std::memcpy(groups, dispatch.indirect, sizeof(groups));
     // A grid that no GPU could count is not run either.
     if (!set_threadgroups(dispatch, groups[0], groups[1], groups[2])) set_threadgroups(dispatch, 0, 0, 0);
+    dispatch.units = count_units(dispatch);
   }
-  dispatch.units = count_units(dispatch);
   dispatch.chunk = dispatch.units ? executor.chunk(dispatch, threads) : 1;
+  dispatch.tiny = dispatch.chunk >= dispatch.units && executor.estimate_ns(dispatch) < kTinyNanoseconds;
 }
 
 // Claims a CPU that no other thread of ours runs on, moving there if need be, and returns it; -1 when all are
@@ -303,6 +349,35 @@ int Scheduler::settle(Lock& lock) {
   return there;
 }
 
+// How many threads could do something for a dispatch and for what may run beside it.
+static uint64_t useful_threads(const Dispatch& dispatch) {
+  const uint64_t chunks = dispatch.exhausted() ? 0 : (dispatch.units + dispatch.chunk - 1) / dispatch.chunk;
+  return chunks + (independent(dispatch.next) ? 1 : 0);
+}
+
+// Makes the dispatch after the active one, which no barrier keeps from it, the active one, and returns it.
+// Tiny ones on the way are the calling thread's: those from *tiny up to the result, which may be tiny itself.
+Dispatch* Scheduler::next_active(Queue& queue, Dispatch** tiny) {
+  Dispatch* next = independent(queue.active->next);
+  if (!next) return nullptr;
+  prepare(*next, queue.device.executor, threads_);
+  *tiny = next;
+  for (int taken = 0; next->tiny; ++taken) {
+    Dispatch* const after = taken < kTinyBatch ? independent(next->next) : nullptr;
+    if (!after) {
+      next->claimed.store(next->units, std::memory_order_relaxed);
+      break;
+    }
+    prepare(*after, queue.device.executor, threads_);
+    next = after;
+  }
+  queue.active = next;
+  uint64_t others = useful_threads(*next);
+  if (others && !(*tiny)->tiny) --others;
+  if (others) publish(others);
+  return next;
+}
+
 // Shares the work of the active dispatch, and of those after it up to the next barrier. Nothing that a thread
 // has joined for can end before that thread has left.
 void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
@@ -310,7 +385,7 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
   ++queue.joined;
   const int cpu = settle(lock);
   bool stopped = false;
-  for (Dispatch* dispatch = queue.active;; dispatch = queue.active) {
+  for (Dispatch* dispatch = queue.active; !stopped; dispatch = queue.active) {
     lock.unlock();
     auto start = Clock::now();
     for (;;) {
@@ -325,13 +400,18 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
     }
     lock.lock();
     if (stopped) break;
-    if (queue.active == dispatch) {
-      Dispatch* next = independent(dispatch->next);
-      if (!next) break;
-      prepare(*next, executor, threads_);
-      queue.active = next;
-      if (next->units > next->chunk) publish((next->units - 1) / next->chunk);
-    }
+    if (queue.active != dispatch) continue;
+    Dispatch* tiny = nullptr;
+    Dispatch* const next = next_active(queue, &tiny);
+    if (!next) break;
+    if (!tiny->tiny) continue;
+    lock.unlock();
+    Watch watch;
+    for (; tiny != next; tiny = static_cast<Dispatch*>(tiny->next))
+      if (tiny->units) watch.run(executor, *tiny);
+    if (next->tiny && next->units) watch.run(executor, *next);
+    stopped = until.reached();
+    lock.lock();
   }
   --queue.joined;
   if (cpu >= 0) --running_on_[cpu];
@@ -345,29 +425,66 @@ void Scheduler::run_active(Queue& queue, Lock& lock, const Until& until) {
   }
 }
 
+// Tells of an encoder that ends here, or does not begin, as its command buffer has failed.
+static void skip(const Dispatch& dispatch) {
+  EncoderInfo* info = dispatch.info;
+  if (info && info->state == MTL::CommandEncoderErrorStateUnknown)
+    info->state = &dispatch == info->first ? MTL::CommandEncoderErrorStatePending
+                                           : MTL::CommandEncoderErrorStateAffected;
+}
+
+// The error of a command buffer that has ended, with what became of its encoders.
+static Ref<Error> with_encoders(const Error& error, const CommandBuffer& buffer) {
+  const auto infos = Ref<Array>::adopt(new Array);
+  for (const Ref<EncoderInfo>& info : buffer.encoders) {
+    if (info->state == MTL::CommandEncoderErrorStateUnknown)
+      info->state = MTL::CommandEncoderErrorStateCompleted;
+    infos->add(info.get());
+  }
+  // Others may be reading the error that there is.
+  auto made = Ref<Error>::adopt(new Error);
+  made->domain = error.domain;
+  made->code = error.code;
+  made->info = Ref<Dictionary>::adopt(new Dictionary);
+  if (error.info) made->info->items = error.info->items;
+  made->info->set(impl(MTL::CommandBufferEncoderInfoErrorKey), infos.get());
+  return made;
+}
+
 // Takes commands one by one until the queue has something to share, waits for an event, or is empty. Only the
 // thread that set the state to Advancing is here, so commands run without the mutex.
 void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until) {
   const Ref<Queue> keep(&queue);  // the last command buffer may own the queue
   Executor& executor = queue.device.executor;
-  Clock::time_point
-      mark;  // the end of the last thing done here; the clock is slow enough to be read sparingly
+  Watch watch;
   for (;;) {
     CommandBuffer* buffer = queue.head;
     if (!buffer || buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCommitted) {
       set_state(queue, Queue::State::Idle);
       return;
     }
-    if (buffer->started) {
-      mark = Clock::now();
-    } else {
-      // What is committed to an idle queue begins at once.
-      mark = role == Role::Inline ? buffer->committed_at : Clock::now();
-      begin(*buffer, mark, lock);
-    }
+    // What is committed to an idle queue begins at once.
+    watch.set(role == Role::Inline ? buffer->committed_at : Clock::now());
+    if (!buffer->started) begin(*buffer, watch.now(), lock);
     Command* command = queue.command;
     lock.unlock();
     for (; command; command = command->next) {
+      if (command->kind == Command::Kind::Sample) {
+        if (buffer->abandoned.load(std::memory_order_relaxed)) continue;
+        if (role == Role::Committer) {
+          // Whoever takes the sample at the begin of an encoder goes on to run it.
+          lock.lock();
+          queue.command = command;
+          set_state(queue, Queue::State::Ready);
+          publish(1);
+          return;
+        }
+        watch.set(Clock::now());
+        static_cast<SampleCommand*>(command)->into.store(
+            static_cast<uint64_t>(std::chrono::nanoseconds(watch.now().time_since_epoch()).count()),
+            std::memory_order_relaxed);
+        continue;
+      }
       if (command->kind != Command::Kind::Dispatch) {
         // Events are honoured even in a command buffer that failed: others wait for them.
         auto& with = *static_cast<EventCommand*>(command);
@@ -382,16 +499,18 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
         continue;
       }
       auto& dispatch = *static_cast<Dispatch*>(command);
-      if (buffer->abandoned.load(std::memory_order_relaxed)) continue;
+      if (buffer->abandoned.load(std::memory_order_relaxed)) {
+        skip(dispatch);
+        continue;
+      }
       prepare(dispatch, executor, threads_);
       if (dispatch.units == 0) continue;
       const bool whole = executor.only_workers();
-      const bool single = whole || (dispatch.chunk >= dispatch.units && !independent(dispatch.next));
+      const bool single =
+          whole || dispatch.tiny || (dispatch.chunk >= dispatch.units && !independent(dispatch.next));
       if (role == Role::Inline || (role == Role::Helper && single)) {
-        executor.run(dispatch, 0, dispatch.units);
-        if (whole) report(*buffer, executor.finish(dispatch, *buffer));
-        const auto now = Clock::now();
-        learn(dispatch, dispatch.units, std::exchange(mark, now), now);
+        watch.run(executor, dispatch);
+        if (whole) report(*buffer, dispatch, executor.finish(dispatch, *buffer));
         if (role == Role::Inline || !until.reached()) continue;
         lock.lock();
         queue.command = dispatch.next;
@@ -407,12 +526,12 @@ void Scheduler::advance(Queue& queue, Lock& lock, Role role, const Until& until)
       } else {
         queue.active = &dispatch;
         set_state(queue, Queue::State::Running);
-        const uint64_t chunks = (dispatch.units - 1) / dispatch.chunk + 1;
-        publish(role == Role::Helper ? std::max<uint64_t>(chunks - 1, 1) : chunks);
+        const uint64_t threads = useful_threads(dispatch);
+        publish(role == Role::Helper ? std::max<uint64_t>(threads - 1, 1) : threads);
       }
       return;
     }
-    finish(queue, mark, lock);
+    finish(queue, watch.now(), lock);
     // What others committed meanwhile is not for this thread to run.
     if (role == Role::Inline) role = Role::Committer;
     if (role == Role::Helper && queue.head && until.reached()) {
@@ -427,6 +546,10 @@ void Scheduler::begin(CommandBuffer& buffer, Clock::time_point now, Lock&) {
   buffer.started = true;
   buffer.queue->command = buffer.recording ? buffer.recording->first : nullptr;
   buffer.started_at = now;
+  if (buffer.abandoned.load(std::memory_order_relaxed))
+    for (const Ref<EncoderInfo>& info : buffer.encoders)
+      if (info->state == MTL::CommandEncoderErrorStateUnknown)
+        info->state = MTL::CommandEncoderErrorStatePending;
   buffer.status.store(MTL::CommandBufferStatusScheduled, std::memory_order_release);
   if (!buffer.scheduled_handlers.empty())
     post({[target = Ref<CommandBuffer>(&buffer)] {
@@ -444,6 +567,7 @@ void Scheduler::finish(Queue& queue, Clock::time_point now, Lock& lock) {
   if (recording) recording->clear();
   lock.lock();
   buffer->ended_at = now;
+  if (buffer->error && !buffer->encoders.empty()) buffer->error = with_encoders(*buffer->error, *buffer);
   buffer->status.store(buffer->error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
                        std::memory_order_release);
   queue.head = buffer->next;

@@ -74,13 +74,14 @@ class Scheduler {
   bool help(const Until& until, Queue* preferred);
   Queue* pick(Queue* preferred, bool worker);
   void work_on(Queue& queue, Lock& lock, const Until& until);
+  Dispatch* next_active(Queue& queue, Dispatch** tiny);
   void run_active(Queue& queue, Lock& lock, const Until& until);
   int settle(Lock& lock);
   void advance(Queue& queue, Lock& lock, Role role, const Until& until);
   bool park(Queue& queue, const EventCommand& wait, Lock& lock);
   void begin(CommandBuffer& buffer, Clock::time_point now, Lock& lock);
   void finish(Queue& queue, Clock::time_point now, Lock& lock);
-  void report(CommandBuffer& buffer, Executor::Outcome outcome);
+  void report(CommandBuffer& buffer, const Dispatch& dispatch, Executor::Outcome outcome);
   void set_state(Queue& queue, Queue::State state);
   void publish(uint64_t chunks);
   void notify_waiters();

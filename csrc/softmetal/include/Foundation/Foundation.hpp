@@ -2,6 +2,7 @@
 
 #include "NSArray.hpp"
 #include "NSAutoreleasePool.hpp"
+#include "NSData.hpp"
 #include "NSDictionary.hpp"
 #include "NSEnumerator.hpp"
 #include "NSError.hpp"

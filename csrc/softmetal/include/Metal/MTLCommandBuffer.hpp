@@ -44,6 +44,16 @@ _MTL_OPTIONS(NS::UInteger, CommandBufferErrorOption){
     CommandBufferErrorOptionEncoderExecutionStatus = 1,
 };
 
+_MTL_ENUM(NS::Integer, CommandEncoderErrorState){
+    CommandEncoderErrorStateUnknown = 0,  CommandEncoderErrorStateCompleted = 1,
+    CommandEncoderErrorStateAffected = 2, CommandEncoderErrorStatePending = 3,
+    CommandEncoderErrorStateFaulted = 4,
+};
+
+// In the userInfo of a command buffer's error, where the error options asked for it: an array of
+// CommandBufferEncoderInfo, one for each encoder in their order.
+extern const NS::ErrorUserInfoKey CommandBufferEncoderInfoErrorKey;
+
 using HandlerFunction = std::function<void(CommandBuffer*)>;
 
 class CommandBufferDescriptor : public NS::Copying<CommandBufferDescriptor> {
@@ -54,6 +64,14 @@ class CommandBufferDescriptor : public NS::Copying<CommandBufferDescriptor> {
   bool retainedReferences() const;
   void setErrorOptions(MTL::CommandBufferErrorOption errorOptions);
   void setRetainedReferences(bool retainedReferences);
+};
+
+class CommandBufferEncoderInfo : public NS::Referencing<CommandBufferEncoderInfo> {
+ public:
+  // Names of debug groups and signposts, as they were encoded.
+  NS::Array* debugSignposts() const;
+  CommandEncoderErrorState errorState() const;
+  NS::String* label() const;
 };
 
 class CommandBuffer : public NS::Referencing<CommandBuffer> {

@@ -11,6 +11,7 @@ namespace MTL {
 class Buffer;
 class ComputePipelineState;
 class Fence;
+class IndirectCommandBuffer;
 class Resource;
 
 struct DispatchThreadgroupsIndirectArguments {
@@ -25,6 +26,10 @@ class ComputeCommandEncoder : public NS::Referencing<ComputeCommandEncoder, Comm
                             MTL::Size threadsPerThreadgroup);
   void dispatchThreads(MTL::Size threadsPerGrid, MTL::Size threadsPerThreadgroup);
   DispatchType dispatchType() const;
+  // The commands are taken as they are at this moment. They overlap but for their barriers; what is before
+  // the range and what is after it are ordered as dispatches are.
+  void executeCommandsInBuffer(const MTL::IndirectCommandBuffer* indirectCommandBuffer,
+                               NS::Range executionRange);
   void memoryBarrier(MTL::BarrierScope scope);
   void memoryBarrier(const MTL::Resource* const resources[], NS::UInteger count);
   void setBuffer(const MTL::Buffer* buffer, NS::UInteger offset, NS::UInteger index);

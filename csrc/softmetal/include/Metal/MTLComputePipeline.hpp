@@ -25,8 +25,10 @@ class ComputePipelineDescriptor : public NS::Copying<ComputePipelineDescriptor> 
   void setComputeFunction(const MTL::Function* computeFunction);
   void setLabel(const NS::String* label);
   void setMaxTotalThreadsPerThreadgroup(NS::UInteger maxTotalThreadsPerThreadgroup);
+  void setSupportIndirectCommandBuffers(bool supportIndirectCommandBuffers);
   void setThreadGroupSizeIsMultipleOfThreadExecutionWidth(
       bool threadGroupSizeIsMultipleOfThreadExecutionWidth);
+  bool supportIndirectCommandBuffers() const;
   bool threadGroupSizeIsMultipleOfThreadExecutionWidth() const;
 };
 
@@ -37,6 +39,8 @@ class ComputePipelineState : public NS::Referencing<ComputePipelineState, Alloca
   NS::UInteger maxTotalThreadsPerThreadgroup() const;
   ComputePipelineReflection* reflection() const;
   NS::UInteger staticThreadgroupMemoryLength() const;
+  // False where the device has no indirect command buffers.
+  bool supportIndirectCommandBuffers() const;
   NS::UInteger threadExecutionWidth() const;
 };
 

@@ -13,8 +13,12 @@ class Buffer;
 class CommandQueue;
 class CommandQueueDescriptor;
 class CompileOptions;
+class CounterSampleBuffer;
+class CounterSampleBufferDescriptor;
 class Event;
 class Fence;
+class IndirectCommandBuffer;
+class IndirectCommandBufferDescriptor;
 class Library;
 class SharedEvent;
 
@@ -43,6 +47,12 @@ _MTL_OPTIONS(NS::UInteger, PipelineOption){
     PipelineOptionFailOnBinaryArchiveMiss = 1 << 2,
 };
 
+_MTL_ENUM(NS::UInteger, CounterSamplingPoint){
+    CounterSamplingPointAtStageBoundary = 0,    CounterSamplingPointAtDrawBoundary = 1,
+    CounterSamplingPointAtDispatchBoundary = 2, CounterSamplingPointAtTileDispatchBoundary = 3,
+    CounterSamplingPointAtBlitBoundary = 4,
+};
+
 using AutoreleasedComputePipelineReflection = MTL::ComputePipelineReflection*;
 using Timestamp = std::uint64_t;
 using NewLibraryCompletionHandlerFunction = std::function<void(MTL::Library*, NS::Error*)>;
@@ -56,6 +66,7 @@ class Device : public NS::Referencing<Device> {
  public:
   // Named after the instruction set that newLibrary picks, e.g. "x86-64-v4".
   Architecture* architecture() const;
+  NS::Array* counterSets() const;
   NS::UInteger currentAllocatedSize() const;
   bool hasUnifiedMemory() const;
   bool isHeadless() const;
@@ -88,8 +99,14 @@ class Device : public NS::Referencing<Device> {
                                                 const MTL::AutoreleasedComputePipelineReflection* reflection,
                                                 NS::Error** error);
 
+  CounterSampleBuffer* newCounterSampleBuffer(const MTL::CounterSampleBufferDescriptor* descriptor,
+                                              NS::Error** error);
+
   Event* newEvent();
   Fence* newFence();
+  // Null on devices that check kernels: these need to be told of every dispatch by itself.
+  IndirectCommandBuffer* newIndirectCommandBuffer(const MTL::IndirectCommandBufferDescriptor* descriptor,
+                                                  NS::UInteger maxCount, MTL::ResourceOptions options);
   SharedEvent* newSharedEvent();
 
   // A compiled library: the directory that holds one shared object per instruction set, or one of them.
@@ -105,6 +122,8 @@ class Device : public NS::Referencing<Device> {
   uint64_t recommendedMaxWorkingSetSize() const;
   uint64_t registryID() const;
   void sampleTimestamps(MTL::Timestamp* cpuTimestamp, MTL::Timestamp* gpuTimestamp);
+  // Only at the begin and the end of encoders: ComputePassDescriptor::sampleBufferAttachments.
+  bool supportsCounterSampling(MTL::CounterSamplingPoint samplingPoint);
   bool supportsFamily(MTL::GPUFamily gpuFamily);
 };
 

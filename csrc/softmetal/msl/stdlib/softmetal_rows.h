@@ -224,6 +224,14 @@ class RunStream {
     if (n != 0) store_floats(reserve(n), run, n);
   }
 
+  // Stores n elements as they are.
+  inline __attribute__((always_inline)) void append(const T* run, uint32_t n) {
+    for (; n > longest; run += longest, n -= longest) {
+      __builtin_memcpy(static_cast<void*>(reserve(longest)), run, longest * sizeof(T));
+    }
+    if (n != 0) __builtin_memcpy(static_cast<void*>(reserve(n)), run, n * sizeof(T));
+  }
+
   inline void finish() {
     flush();
     __builtin_memcpy(line_ + skipped_, gathered_ + skipped_, fill_ - skipped_);

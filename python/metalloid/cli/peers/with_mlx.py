@@ -32,8 +32,9 @@ def _rms_norm(inputs: Inputs) -> Any:
     return lambda: mx.fast.rms_norm(x, weight, EPS) * scale
 
 
-def _head_norm_rope(inputs: Inputs) -> Any:
-    x, weight = array(inputs["x"]), array(inputs["weight"]).astype(mx.float32)
+def _head_rope(inputs: Inputs) -> Any:
+    x = array(inputs["x"])
+    weight = array(inputs["weight"]).astype(mx.float32) if "weight" in inputs else None
     half = x.shape[-1] // 2
     if "positions" in inputs:
         positions = array(inputs["positions"]).astype(mx.float32)
@@ -47,7 +48,9 @@ def _head_norm_rope(inputs: Inputs) -> Any:
             c, s = mx.cos(angles), mx.sin(angles)
         else:
             c, s = cos, sin
-        y = mx.fast.rms_norm(x.astype(mx.float32), weight, EPS)
+        y = x.astype(mx.float32)
+        if weight is not None:
+            y = mx.fast.rms_norm(y, weight, EPS)
         y0, y1 = y[..., :half], y[..., half:]
         return mx.concatenate((y0 * c - y1 * s, y1 * c + y0 * s), -1).astype(x.dtype)
 
@@ -103,6 +106,19 @@ def _gated_delta(inputs: Inputs) -> Any:
     return run
 
 
+def _elementwise(formula: Any, *names: str) -> Any:
+    def build(inputs: Inputs) -> Any:
+        x, y = (array(inputs[name]) for name in names)
+        return lambda: formula(x.astype(mx.float32), y.astype(mx.float32)).astype(x.dtype)
+
+    return build
+
+
+def _gelu_mul(gate: mx.array, up: mx.array) -> mx.array:
+    u = np.sqrt(2 / np.pi).item() * (gate + 0.044715 * gate * gate * gate)
+    return 0.5 * gate * (1 + mx.tanh(u)) * up
+
+
 def _operation(build: Any) -> Any:
     def factory(inputs: Inputs, reuse: bool) -> Run | None:
         if reuse:
@@ -123,8 +139,13 @@ def _operation(build: Any) -> Any:
 OPERATIONS = {
     "rms_norm": _operation(_rms_norm),
     "rms_norm_mul": _operation(_rms_norm),
-    "fused_head_norm_rope": _operation(_head_norm_rope),
+    "fused_head_norm_rope": _operation(_head_rope),
     "vision_2d_rope": _operation(_vision_2d_rope),
     "im2col_2d": _operation(_im2col),
     "gated_delta_net_chunk_o": _operation(_gated_delta),
+    "rope_neox": _operation(_head_rope),
+    "add": _operation(_elementwise(lambda a, b: a + b, "a", "b")),
+    "mul": _operation(_elementwise(lambda a, b: a * b, "a", "b")),
+    "silu_mul": _operation(_elementwise(lambda gate, up: gate * mx.sigmoid(gate) * up, "gate", "up")),
+    "gelu_mul": _operation(_elementwise(_gelu_mul, "gate", "up")),
 }

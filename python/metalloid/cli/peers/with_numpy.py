@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from ml_dtypes import bfloat16
 from numpy.typing import NDArray
@@ -81,12 +83,15 @@ class _Rotation:
         y1 += b
 
 
-def fused_head_norm_rope(inputs: Inputs, reuse: bool) -> Run:
+def _head_rope(inputs: Inputs, reuse: bool, *, normed: bool) -> Run:
     x, positions = inputs["x"], inputs.get("positions")
     weight = None if inputs.get("weight") is None else inputs["weight"].astype(F32)
     half = x.shape[-1] // 2
     storage = _Storage(x, reuse)
     rotate = _Rotation((*x.shape[:-1], half), reuse)
+    wide = None
+    if reuse and x.dtype != F32:
+        wide = storage.work if normed else np.empty(x.shape, F32)
     if positions is not None:
         theta = inputs.get("theta", THETA)
         frequencies = (theta ** (-2 * np.arange(half) / x.shape[-1])).astype(F32)
@@ -97,12 +102,25 @@ def fused_head_norm_rope(inputs: Inputs, reuse: bool) -> Run:
         else:
             angles = positions.astype(F32)[:, None] * frequencies
             cos, sin = np.cos(angles), np.sin(angles)
-        y = _normalise(storage.widen(x, storage.work), weight, storage.work)
-        y0, y1 = y[..., :half], y[..., half:]
-        rotate(y0, y1, cos[:, None, :], sin[:, None, :], y0, y1)
+        source = storage.widen(x, wide)
+        if normed:
+            source = y = _normalise(source, weight, storage.work)
+        else:
+            y = np.empty(x.shape, F32) if storage.work is None else storage.work
+        halves = (a[..., part] for a in (source, y) for part in (slice(half), slice(half, None)))
+        x0, x1, y0, y1 = halves
+        rotate(x0, x1, cos[:, None, :], sin[:, None, :], y0, y1)
         return storage.narrow(y)
 
     return run
+
+
+def fused_head_norm_rope(inputs: Inputs, reuse: bool) -> Run:
+    return _head_rope(inputs, reuse, normed=True)
+
+
+def rope_neox(inputs: Inputs, reuse: bool) -> Run:
+    return _head_rope(inputs, reuse, normed=False)
 
 
 def vision_2d_rope(inputs: Inputs, reuse: bool) -> Run:
@@ -186,6 +204,43 @@ def gated_delta_net_chunk_o(inputs: Inputs, reuse: bool) -> Run:
     return run
 
 
+def _elementwise(formula: Callable[[NDArray, NDArray, NDArray | None], NDArray], *names: str):
+    """`formula(x, y, work)` may use `work`, which is not x, for its result."""
+
+    def factory(inputs: Inputs, reuse: bool) -> Run:
+        a, b = (inputs[name] for name in names)
+        storage = _Storage(a, reuse)
+        narrow = reuse and a.dtype != F32
+        first, second = (np.empty(a.shape, F32) if narrow else None for _ in range(2))
+        return lambda: storage.narrow(
+            formula(storage.widen(a, first), storage.widen(b, second), storage.work)
+        )
+
+    return factory
+
+
+def _silu_mul(gate: NDArray, up: NDArray, work: NDArray | None) -> NDArray:
+    y = np.negative(gate, out=work)
+    np.exp(y, out=y)
+    y += F32.type(1)
+    np.divide(gate, y, out=y)
+    y *= up
+    return y
+
+
+def _gelu_mul(gate: NDArray, up: NDArray, work: NDArray | None) -> NDArray:
+    y = np.multiply(gate, gate, out=work)
+    y *= F32.type(np.sqrt(2 / np.pi) * 0.044715)
+    y += F32.type(np.sqrt(2 / np.pi))
+    y *= gate
+    np.tanh(y, out=y)
+    y += F32.type(1)
+    y *= gate
+    y *= F32.type(0.5)
+    y *= up
+    return y
+
+
 OPERATIONS = {
     "rms_norm": rms_norm,
     "rms_norm_mul": rms_norm,
@@ -193,4 +248,9 @@ OPERATIONS = {
     "vision_2d_rope": vision_2d_rope,
     "im2col_2d": im2col_2d,
     "gated_delta_net_chunk_o": gated_delta_net_chunk_o,
+    "rope_neox": rope_neox,
+    "add": _elementwise(lambda a, b, work: np.add(a, b, out=work), "a", "b"),
+    "mul": _elementwise(lambda a, b, work: np.multiply(a, b, out=work), "a", "b"),
+    "silu_mul": _elementwise(_silu_mul, "gate", "up"),
+    "gelu_mul": _elementwise(_gelu_mul, "gate", "up"),
 }

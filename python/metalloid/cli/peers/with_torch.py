@@ -37,17 +37,17 @@ def rms_norm_formula(x: Tensor, weight: Tensor, scale: Tensor | None = None) -> 
     return (y if scale is None else y * scale.float()).to(x.dtype)
 
 
-def head_norm_rope_formula(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    x0, x1 = norm_formula(x, weight).chunk(2, -1)
+def head_rope_formula(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor) -> Tensor:
+    x0, x1 = (x.float() if weight is None else norm_formula(x, weight)).chunk(2, -1)
     cos, sin = cos[:, None, :], sin[:, None, :]
     return torch.cat((x0 * cos - x1 * sin, x1 * cos + x0 * sin), -1).to(x.dtype)
 
 
-def head_norm_rope_positional_formula(
-    x: Tensor, weight: Tensor, positions: Tensor, frequencies: Tensor
+def head_rope_positional_formula(
+    x: Tensor, weight: Tensor | None, positions: Tensor, frequencies: Tensor
 ) -> Tensor:
     angles = positions.float()[:, None] * frequencies
-    return head_norm_rope_formula(x, weight, angles.cos(), angles.sin())
+    return head_rope_formula(x, weight, angles.cos(), angles.sin())
 
 
 def vision_2d_rope_formula(x: Tensor, pos_x: Tensor, pos_y: Tensor, frequencies: Tensor) -> Tensor:
@@ -85,6 +85,21 @@ def gated_delta_formula(q: Tensor, k: Tensor, v: Tensor, state: Tensor, g: Tenso
     return o.transpose(2, 3).reshape(batch, tokens, heads, value_dim)
 
 
+# The types with fewer bits are rounded once by PyTorch as well: its kernels compute in float32.
+ARITHMETIC = {"add": torch.add, "mul": torch.mul}
+
+
+def silu_mul_formula(gate: Tensor, up: Tensor) -> Tensor:
+    return (F.silu(gate.float()) * up.float()).to(gate.dtype)
+
+
+def gelu_mul_formula(gate: Tensor, up: Tensor) -> Tensor:
+    return (F.gelu(gate.float(), approximate="tanh") * up.float()).to(gate.dtype)
+
+
+GATED = {"silu_mul": silu_mul_formula, "gelu_mul": gelu_mul_formula}
+
+
 def _frequencies(count: int, dim: int, theta: float) -> Tensor:
     return tensor((theta ** (-2 * np.arange(count) / dim)).astype(np.float32))
 
@@ -97,24 +112,28 @@ def _formula(operation: str, inputs: Inputs) -> tuple[Any, tuple]:
         # Float32 throughout, converted outside the clock: batched products of bfloat16 tend to be slower.
         arguments = (tensor(np.asarray(inputs[n], dtype=np.float32)) for n in ("q", "k", "v", "state", "g"))
         return gated_delta_formula, (*arguments, torch.ones(CHUNK, CHUNK, dtype=torch.bool).tril())
+    if operation in ARITHMETIC:
+        return ARITHMETIC[operation], (tensor(inputs["a"]), tensor(inputs["b"]))
+    if operation in GATED:
+        return GATED[operation], (tensor(inputs["gate"]), tensor(inputs["up"]))
     x = tensor(inputs["x"])
     theta = inputs.get("theta", THETA)
     if operation == "vision_2d_rope":
         dim = x.shape[-1]
         positions = (tensor(inputs[name]) for name in ("pos_x", "pos_y"))
         return vision_2d_rope_formula, (x, *positions, _frequencies(dim // 4, dim // 2, theta))
-    weight = tensor(inputs["weight"])
-    if operation == "fused_head_norm_rope":
+    weight = tensor(inputs["weight"]) if "weight" in inputs else None
+    if operation in ("fused_head_norm_rope", "rope_neox"):
         if "positions" in inputs:
             dim = x.shape[-1]
             positions = tensor(inputs["positions"])
-            return head_norm_rope_positional_formula, (
+            return head_rope_positional_formula, (
                 x,
                 weight,
                 positions,
                 _frequencies(dim // 2, dim, theta),
             )
-        return head_norm_rope_formula, (x, weight, tensor(inputs["cos"]), tensor(inputs["sin"]))
+        return head_rope_formula, (x, weight, tensor(inputs["cos"]), tensor(inputs["sin"]))
     scale = (tensor(inputs["scale"]),) if operation == "rms_norm_mul" else ()
     return rms_norm_formula, (x, weight, *scale)
 
@@ -163,8 +182,10 @@ def _rms_norm_reuse(x: Tensor, weight: Tensor, scale: Tensor | None = None) -> R
     return run
 
 
-def _head_norm_rope_reuse(x: Tensor, weight: Tensor, *angles: Tensor, positional: bool) -> Run:
-    memory, squares, weight = _Reuse(x), torch.empty(x.shape), weight.float()
+def _head_rope_reuse(x: Tensor, weight: Tensor | None, *angles: Tensor, positional: bool) -> Run:
+    memory = _Reuse(x)
+    if weight is not None:
+        squares, weight = torch.empty(x.shape), weight.float()
     kept = torch.empty(*x.shape[:-1], x.shape[-1] // 2)
 
     def run() -> Tensor:
@@ -172,9 +193,10 @@ def _head_norm_rope_reuse(x: Tensor, weight: Tensor, *angles: Tensor, positional
         if positional:
             angle = angles[0].float()[:, None] * angles[1]
             cos, sin = angle.cos(), angle.sin()
-        y = _norm_into(memory.load(), weight, squares, memory.target())
-        y0, y1 = y.chunk(2, -1)
-        _rotate_into(y0, y1, cos[:, None, :], sin[:, None, :], y0, y1, kept)
+        x, y = memory.load(), memory.target()
+        if weight is not None:
+            x = _norm_into(x, weight, squares, y)
+        _rotate_into(*x.chunk(2, -1), cos[:, None, :], sin[:, None, :], *y.chunk(2, -1), kept)
         return memory.store(y)
 
     return run
@@ -191,6 +213,24 @@ def _vision_2d_rope_reuse(x: Tensor, pos_x: Tensor, pos_y: Tensor, frequencies: 
             pair = slice(first, first + 2)
             _rotate_into(*source[pair], angle.cos(), angle.sin(), *target[pair], kept)
         return memory.store(memory.target())
+
+    return run
+
+
+def _arithmetic_reuse(operation: str, a: Tensor, b: Tensor) -> Run:
+    out = torch.empty_like(a)
+    return lambda: ARITHMETIC[operation](a, b, out=out)
+
+
+def _gated_reuse(operation: str, gate: Tensor, up: Tensor) -> Run:
+    memory, wide_up = _Reuse(gate), torch.empty(up.shape)
+    options = {"approximate": "tanh"} if operation == "gelu_mul" else {}
+    activation = getattr(torch.ops.aten, operation.removesuffix("_mul")).out
+
+    def run() -> Tensor:
+        source = up if up.dtype == torch.float32 else wide_up.copy_(up)
+        y = activation(memory.load(), **options, out=memory.target())
+        return memory.store(y.mul_(source))
 
     return run
 
@@ -219,10 +259,14 @@ def _eager(operation: str, inputs: Inputs, reuse: bool) -> Run | None:
         return _without_grad(lambda: formula(*arguments))
     if operation in ("rms_norm", "rms_norm_mul"):
         return _without_grad(_rms_norm_reuse(*arguments))
-    if operation == "fused_head_norm_rope":
-        return _without_grad(_head_norm_rope_reuse(*arguments, positional="positions" in inputs))
+    if operation in ("fused_head_norm_rope", "rope_neox"):
+        return _without_grad(_head_rope_reuse(*arguments, positional="positions" in inputs))
     if operation == "vision_2d_rope":
         return _without_grad(_vision_2d_rope_reuse(*arguments))
+    if operation in ARITHMETIC:
+        return _without_grad(_arithmetic_reuse(operation, *arguments))
+    if operation in GATED:
+        return _without_grad(_gated_reuse(operation, *arguments))
     if operation == "im2col_2d":
         return _without_grad(_im2col_reuse(*arguments))
     return None  # the batched products of the delta rule need their intermediates anyway
@@ -251,5 +295,10 @@ OPERATIONS = {
         "vision_2d_rope",
         "im2col_2d",
         "gated_delta_net_chunk_o",
+        "rope_neox",
+        "add",
+        "mul",
+        "silu_mul",
+        "gelu_mul",
     )
 }

@@ -89,9 +89,7 @@ void CommandEncoder::open() {
     open_command_buffer();
   } else {
     // An encoder begins with nothing bound and after all others.
-    pipeline_ = nullptr;
-    bound_.fill({});
-    memory_.fill(0);
+    forget_bindings();
     tracker_.barrier();
   }
   encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent

@@ -141,7 +141,7 @@ class CommandEncoder final : public Encoder {
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
-  std::vector<Keepalive> kept_;
+  Kept kept_;
   HazardTracker tracker_;
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;

@@ -54,62 +54,52 @@ void RangeSet::remove(uint64_t begin, uint64_t end) {
   if (more_->size() == 1) more_->clear();
 }
 
-size_t HazardTracker::place(const Storage* storage) const {
+inline HazardTracker::Entry& HazardTracker::find(const Storage* storage) {
   // Allocations are far apart; the multiplication spreads what little their addresses differ in.
   const uint64_t hash = (reinterpret_cast<uintptr_t>(storage) >> 4) * 0x9e3779b97f4a7c15u;
-  return static_cast<size_t>(hash >> 32) & (entries_.size() - 1);
+  const size_t mask = entries_.size() - 1;
+  size_t i = static_cast<size_t>(hash >> 32) & mask;
+  while (!is_free(entries_[i]) && entries_[i].storage != storage) i = (i + 1) & mask;
+  return entries_[i];
 }
 
-HazardTracker::Entry* HazardTracker::find(const Storage* storage) {
-  for (size_t i = place(storage); entries_[i].epoch == epoch_; i = (i + 1) & (entries_.size() - 1)) {
-    if (entries_[i].storage == storage) return &entries_[i];
+inline void HazardTracker::add(const MemoryUse& use, Entry& entry) {
+  if (is_free(entry)) {
+    entry.storage = use.storage;
+    entry.epoch = epoch_;
+    entry.reads.clear();
+    entry.writes.clear();
+    ++used_;
   }
-  return nullptr;
+  (use.writes ? entry.writes : entry.reads).add(use.begin, use.end);
 }
 
-HazardTracker::Entry& HazardTracker::find_or_make(Storage* storage) {
-  if (2 * (used_ + 1) > entries_.size()) grow();
-  size_t i = place(storage);
-  for (; entries_[i].epoch == epoch_; i = (i + 1) & (entries_.size() - 1)) {
-    if (entries_[i].storage == storage) return entries_[i];
+bool HazardTracker::note(std::span<const MemoryUse> uses) {
+  while (2 * (used_ + uses.size()) >= entries_.size()) grow();
+  uint64_t found = everything_ && !uses.empty();
+  if (used_ > 0) {
+    for (const MemoryUse& use : uses) {
+      const Entry& entry = find(use.storage);
+      if (is_free(entry) || use.empty()) continue;
+      found += entry.writes.overlaps(use.begin, use.end) ||
+               (use.writes && entry.reads.overlaps(use.begin, use.end));
+    }
   }
-  Entry& entry = entries_[i];
-  entry.storage = storage;
-  entry.epoch = epoch_;
-  entry.reads.clear();
-  entry.writes.clear();
-  ++used_;
-  return entry;
+  if (found) {
+    conflicts_ += found;
+    barrier();
+  }
+  for (const MemoryUse& use : uses) {
+    if (!use.empty()) add(use, find(use.storage));
+  }
+  return found > 0;
 }
 
 void HazardTracker::grow() {
-  std::vector<Entry> old =
-      std::exchange(entries_, std::vector<Entry>(std::max<size_t>(32, 2 * entries_.size())));
-  used_ = 0;
+  size_t size = std::max<size_t>(64, 2 * entries_.size());
+  std::vector<Entry> old = std::exchange(entries_, std::vector<Entry>(size));
   for (Entry& entry : old) {
-    if (entry.epoch == epoch_) find_or_make(entry.storage) = std::move(entry);
-  }
-}
-
-uint64_t HazardTracker::conflicts(std::span<const MemoryUse> uses) {
-  if (everything_) return uses.empty() ? 0 : 1;
-  if (used_ == 0) return 0;
-  uint64_t found = 0;
-  for (const MemoryUse& use : uses) {
-    if (use.empty()) continue;
-    const Entry* entry = find(use.storage);
-    if (!entry) continue;
-    found += entry->writes.overlaps(use.begin, use.end) ||
-             (use.writes && entry->reads.overlaps(use.begin, use.end));
-  }
-  return found;
-}
-
-void HazardTracker::add(std::span<const MemoryUse> uses) {
-  for (const MemoryUse& use : uses) {
-    if (use.empty()) continue;
-    Entry& entry = find_or_make(use.storage);
-    (use.writes ? entry.writes : entry.reads).add(use.begin, use.end);
+    if (!is_free(entry)) find(entry.storage) = std::move(entry);
   }
 }
 

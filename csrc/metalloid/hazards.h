@@ -18,7 +18,7 @@ struct MemoryUse {
   uint64_t end;
   bool reads;
   bool writes;
-  uint32_t id = 0;  // of the storage, among those of a graph
+  uint32_t id;  // of the storage, among those of a graph; without a default, as encoders have arrays of these
 
   // Neither read nor written, as far as anybody says: only there.
   bool empty() const { return begin >= end || !(reads || writes); }
@@ -73,16 +73,7 @@ class HazardTracker {
  public:
   // Whether a dispatch that touches `uses` needs a barrier before it: then everything earlier is forgotten.
   // In any case it is noted.
-  bool note(std::span<const MemoryUse> uses) {
-    if (const uint64_t found = conflicts(uses)) {
-      conflicts_ += found;
-      barrier();
-      add(uses);
-      return true;
-    }
-    add(uses);
-    return false;
-  }
+  bool note(std::span<const MemoryUse> uses);
   // Forgets everything, as if nothing had been dispatched.
   void barrier() { ++epoch_, used_ = 0, everything_ = false; }
   // As if a dispatch had written all memory.
@@ -98,12 +89,10 @@ class HazardTracker {
     RangeSet reads, writes;
   };
 
-  uint64_t conflicts(std::span<const MemoryUse> uses);
-  void add(std::span<const MemoryUse> uses);
-  // Of this epoch; null where there is none.
-  Entry* find(const Storage* storage);
-  Entry& find_or_make(Storage* storage);
-  size_t place(const Storage* storage) const;
+  // The entry of a storage, or the free one that is to become it.
+  Entry& find(const Storage* storage);
+  bool is_free(const Entry& entry) const { return entry.epoch != epoch_; }
+  void add(const MemoryUse& use, Entry& entry);
   void grow();
 
   // Open addressing. What an earlier epoch left counts as free, so that a barrier costs one addition.

@@ -195,12 +195,20 @@ void replay(benchmark::State& state, bool waits) {
     return (waits ? now() : committed) - start;
   };
   run();  // makes the program
-  for (auto _ : state) state.SetIterationTime(run());
+  double least = 1e9;
+  for (auto _ : state) {
+    const double taken = run();
+    least = std::min(least, taken);
+    state.SetIterationTime(taken);
+  }
   state.counters["each"] = each(state, count);
+  state.counters["best"] = least / count;
   if (!waits) state.counters["target"] = 30 * kNano;
 }
 
-// Of a graph of a thousand nodes: encoding and committing it, and all of it up to its end.
+// Of a graph of a thousand nodes: encoding and committing it, and all of it up to its end. Counter "best" is
+// "each" of the best run: where processors are few, what runs the nodes may have that of the thread that
+// commits them.
 void replay_host(benchmark::State& state) { replay(state, false); }
 void replay_total(benchmark::State& state) { replay(state, true); }
 BENCHMARK(replay_host)->ArgName("optimized")->Arg(0)->Arg(1)->UseManualTime();

@@ -31,17 +31,20 @@ class RangeSet {
  public:
   void clear() {
     begin_ = end_ = 0;
-    if (more_) more_->clear();
+    if (scattered_) [[unlikely]] {
+      more_->clear();
+      scattered_ = false;
+    }
   }
   bool overlaps(uint64_t begin, uint64_t end) const {
     if (begin >= end_ || end <= begin_) return false;
-    return !scattered() || overlaps_scattered(begin, end);
+    return !scattered_ || overlaps_scattered(begin, end);
   }
   void add(uint64_t begin, uint64_t end) {
     if (begin_ == end_) {
       begin_ = begin;
       end_ = end;
-    } else if (!scattered() && begin <= end_ && end >= begin_) {
+    } else if (!scattered_ && begin <= end_ && end >= begin_) {
       begin_ = begin < begin_ ? begin : begin_;
       end_ = end > end_ ? end : end_;
     } else {
@@ -50,20 +53,22 @@ class RangeSet {
   }
   bool covers(uint64_t begin, uint64_t end) const {
     if (begin < begin_ || end > end_) return false;
-    return !scattered() || covers_scattered(begin, end);
+    return !scattered_ || covers_scattered(begin, end);
   }
   // Takes away what lies inside.
   void remove(uint64_t begin, uint64_t end);
   bool empty() const { return begin_ == end_; }
 
  private:
-  bool scattered() const { return more_ && !more_->empty(); }
   bool overlaps_scattered(uint64_t begin, uint64_t end) const;
   bool covers_scattered(uint64_t begin, uint64_t end) const;
   void add_scattered(uint64_t begin, uint64_t end);
+  void scatter();
+  void gather();
 
   // The hull; of several ranges that do not touch, those are in more_, by where they begin.
   uint64_t begin_ = 0, end_ = 0;
+  bool scattered_ = false;
   std::unique_ptr<std::map<uint64_t, uint64_t>> more_;
 };
 
@@ -99,6 +104,7 @@ class HazardTracker {
   std::vector<Entry> entries_;
   uint64_t epoch_ = 1;
   size_t used_ = 0;
+  size_t mask_ = 0;  // one less than there are entries
   bool everything_ = false;
   uint64_t conflicts_ = 0;
 };

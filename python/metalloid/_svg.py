@@ -45,7 +45,7 @@ _STYLE = """
     .barrier-text { fill: #f0807a; }
   }
 """
-_GROUP_HUES = (210, 140, 280, 30, 330, 180, 90, 250)
+_GROUP_COLOURS = ("#4c8fd6", "#3fa66b", "#9a6dd7", "#d98a3d", "#d1578f", "#3aa6a6", "#8fa636", "#6f74d9")
 
 
 def _human(count: int) -> str:
@@ -182,9 +182,9 @@ def draw(graph: Graph, path: str | os.PathLike[str] | None = None) -> str:
         out.append(f'<g class="node{kind}"><title>{_title(node, place, made_of)}</title>')
         out.append(f'<rect x="{x}" y="{top}" width="{_WIDTH}" height="{_HEIGHT}" rx="6"/>')
         if node.group:
-            hue = _GROUP_HUES[groups[node.group] % len(_GROUP_HUES)]
+            colour = _GROUP_COLOURS[groups[node.group] % len(_GROUP_COLOURS)]
             out.append(
-                f'<rect style="stroke:none;fill:hsl({hue},55%,55%)" x="{x}" y="{top + 6}" width="5" '
+                f'<rect style="stroke:none;fill:{colour}" x="{x}" y="{top + 6}" width="5" '
                 f'height="{_HEIGHT - 12}" rx="2"/>'
             )
         below = " / ".join(word for word in (made_of or node.label, node.group) if word)

@@ -528,6 +528,20 @@ def test_names_are_checked(dev, rng):
     assert_same(y, np.zeros(SHAPE, np.float32), "of the buffer bound last")
 
 
+def test_a_name_for_what_no_node_uses(dev, rng):
+    x, unused = dev.array(values(rng)), [dev.empty(SHAPE) for _ in range(3)]
+    with dev.record() as graph:
+        y = ml.ops.add(graph, x, x)
+        graph.name("unused", unused[0])
+        graph.name("x", x)
+    for other in unused:
+        graph.rebind("unused", other)
+        graph.rebind("x", other)
+        graph.run()
+        graph.optimize()
+    assert_same(y, 2 * np.asarray(unused[2]))
+
+
 def test_a_slot_of_a_cache_that_a_later_node_reads_as_a_whole(dev, rng):
     slots = 6
     cache, x = dev.zeros((slots, *SHAPE)), dev.array(values(rng))

@@ -474,8 +474,8 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     const Buffer& view = *node.arguments[site.place].buffer;
     program.set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
   }
-  if (to.storage() == from.storage()) return;
   uses_.resize(ids_.size());
+  if (to.storage() == from.storage() || named.running_uses.empty()) return;
   std::vector<Site>& left = uses_[ids_.at(from.storage())];
   std::vector<Site>& joined = uses_[ids_.at(to.storage())];
   std::erase_if(left, [&](const Site& each) {

@@ -16,7 +16,7 @@ namespace {
 
 nb::handle enter(nb::handle self) {
   nb::cast<CommandEncoder&>(self).check_encoding("CommandEncoder.__enter__");
-  return self.inc_ref();
+  return self;
 }
 
 void exit(CommandEncoder& encoder, nb::handle type, nb::handle, nb::handle) {

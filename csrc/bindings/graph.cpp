@@ -60,17 +60,18 @@ NodeInfo info_of(const Node& node, bool barrier) {
 }
 
 std::vector<NodeInfo> nodes(Graph& graph) {
-  const std::vector<Node>& all = graph.nodes();
-  const std::vector<bool> before = barriers(all);
-  std::vector<NodeInfo> infos;
-  infos.reserve(all.size());
-  for (size_t i = 0; i < all.size(); ++i) infos.push_back(info_of(all[i], before[i]));
-  return infos;
+  return graph.inspect([](const std::vector<Node>& all) {
+    const std::vector<bool> before = barriers(all);
+    std::vector<NodeInfo> infos;
+    infos.reserve(all.size());
+    for (size_t i = 0; i < all.size(); ++i) infos.push_back(info_of(all[i], before[i]));
+    return infos;
+  });
 }
 
 nb::handle enter(nb::handle self) {
   nb::cast<Graph&>(self).check_encoding("Graph.__enter__");
-  return self.inc_ref();
+  return self;
 }
 
 void exit(Graph& graph, nb::handle type, nb::handle, nb::handle) {
@@ -97,7 +98,7 @@ nb::object optimize(nb::handle self, bool remove_dead, bool fuse, bool reorder, 
 
 // As the bounds of a slice.
 std::pair<uint32_t, uint32_t> part(Graph& graph, std::optional<int64_t> start, std::optional<int64_t> stop) {
-  const auto count = static_cast<int64_t>(graph.nodes().size());
+  const auto count = static_cast<int64_t>(graph.size());
   const auto bound = [count](int64_t at) {
     return static_cast<uint32_t>(std::clamp<int64_t>(at < 0 ? at + count : at, 0, count));
   };
@@ -158,6 +159,12 @@ InlineValue scalar(const Node& node, nb::handle name, nb::handle value, uint64_t
                              "\" to change, needs ", known.empty() ? "none" : "one of: " + known));
 }
 
+int64_t place_from(nb::handle which) {
+  const Py_ssize_t place = PyNumber_AsSsize_t(which.ptr(), PyExc_IndexError);
+  if (place == -1 && PyErr_Occurred()) throw nb::python_error();
+  return place;
+}
+
 void update(Graph& graph, nb::handle which, nb::kwargs values) {
   if (!PyUnicode_Check(which.ptr()) && !PyIndex_Check(which.ptr())) {
     throw nb::type_error(
@@ -165,7 +172,7 @@ void update(Graph& graph, nb::handle which, nb::kwargs values) {
             .c_str());
   }
   const Node& node = PyUnicode_Check(which.ptr()) ? graph.find(nb::cast<std::string_view>(which))
-                                                  : graph.find(nb::cast<int64_t>(which));
+                                                  : graph.find(place_from(which));
   struct Change {
     InlineValue value;
     uint64_t offset = 0;
@@ -200,9 +207,11 @@ nb::object names(const Graph& graph) {
 }
 
 uint64_t nbytes(Graph& graph) {
-  uint64_t total = 0;
-  for (const Node& node : graph.nodes()) total += node.bytes();
-  return total;
+  return graph.inspect([](const std::vector<Node>& all) {
+    uint64_t total = 0;
+    for (const Node& node : all) total += node.bytes();
+    return total;
+  });
 }
 
 nb::object to_svg(nb::handle self, nb::handle path) {
@@ -329,23 +338,23 @@ void bind_graph(nb::module_& m) {
           "Another graph with the same dispatches, names and optimisations, to be changed and run by "
           "itself.\n"
           "Both use the buffers that the program keeps; each has memory for the graph's own.")
-      .def("__len__", [](Graph& self) { return self.nodes().size(); })
+      .def("__len__", [](Graph& self) { return self.size(); })
       .def_prop_ro("nodes", nodes, nb::sig("def nodes(self) -> list[GraphNode]"),
                    "The dispatches, as they run.")
       .def_prop_ro("edges", &Graph::edges, nb::sig("def edges(self) -> list[tuple[int, int]]"),
                    "Which nodes have to run before which, because both touch the same bytes.")
       .def_prop_ro("nbytes", nbytes, "The bytes that all nodes read and write.")
       .def_prop_ro(
-          "barrier_count", [](Graph& self) { return self.program().barriers(); }, "The barriers of a run.")
+          "barrier_count", [](Graph& self) { return self.program()->barriers(); }, "The barriers of a run.")
       .def_prop_ro(
-          "conflict_count", [](Graph& self) { return self.program().conflicts(); },
+          "conflict_count", [](Graph& self) { return self.program()->conflicts(); },
           "The arguments that needed a barrier.")
       .def_prop_ro(
           "removed_count", [](Graph& self) { return self.counts().removed; }, "The dispatches left out.")
       .def_prop_ro(
           "fused_count", [](Graph& self) { return self.counts().fused; },
           "The pairs of dispatches that became one.")
-      .def_prop_ro("memory", &Graph::memory, nb::rv_policy::copy, nb::sig("def memory(self) -> MemoryPlan"),
+      .def_prop_ro("memory", &Graph::memory, nb::sig("def memory(self) -> MemoryPlan"),
                    "How the graph's own buffers share memory, if optimize() planned that.")
       .def(
           "to_svg", to_svg, arg("path") = none,

@@ -12,13 +12,19 @@ namespace {
 // What any operation reads at once.
 constexpr uint64_t kVectorBytes = 16;
 
-bool inside(const Storage* storage, uint64_t begin, uint64_t end, const Buffer& buffer) {
-  return storage == buffer.storage() && begin >= buffer.offset() && end <= buffer.offset() + buffer.nbytes();
+bool inside(const MemoryUse& use, const Buffer& buffer) {
+  return use.storage == buffer.storage() && use.begin >= buffer.offset() &&
+         use.end <= buffer.offset() + buffer.nbytes();
 }
 
 Buffer moved(const Buffer& view, const Buffer& from, const Buffer& to) {
   return Buffer(StorageRef(to.storage()), to.offset() + (view.offset() - from.offset()), view.shape(),
                 view.dtype());
+}
+
+MemoryUse moved(const MemoryUse& use, const Buffer& from, const Buffer& to) {
+  const uint64_t begin = to.offset() + (use.begin - from.offset());
+  return {to.storage(), begin, begin + (use.end - use.begin), use.reads, use.writes, use.id};
 }
 
 // Puts other storages, by their numbers, in the place of some; null: none.
@@ -48,21 +54,11 @@ void replace(std::vector<Node>& nodes, const std::vector<StorageRef>& by) {
 
 }  // namespace
 
-// Taken for the length of a call; see CommandEncoder.
-class Graph::Turn {
- public:
-  explicit Turn(Graph& graph) : busy_(graph.busy_) {
-    if (busy_.exchange(true, std::memory_order_acquire)) {
-      throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
-    }
+Graph::Turn::Turn(Graph& graph) : busy_(graph.busy_) {
+  if (busy_.exchange(true, std::memory_order_acquire)) {
+    throw Error("Graph: used by two threads at once, needs one thread at a time; clone() makes another");
   }
-  ~Turn() { busy_.store(false, std::memory_order_release); }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-
- private:
-  std::atomic<bool>& busy_;
-};
+}
 
 // Recording -----------------------------------------------------------------------------------------
 
@@ -80,14 +76,14 @@ void Graph::check_finished(const char* operation) const {
 
 void Graph::record(Node&& node) {
   if (recorded_.size() == UINT32_MAX) throw Error("Graph: it has 2^32 dispatches, needs fewer");
-  node.barrier = std::exchange(barrier_, false);
-  node.group = group_;
   node.origins = {static_cast<uint32_t>(recorded_.size())};
   for (MemoryUse& use : node.uses) use.id = id_of(use.storage);
   if (!node.label.empty() && !labels_.emplace(node.label, node.origins.front()).second) {
     throw ValidationError(text("dispatch of ", node.pipeline->name, ": label \"", node.label,
                                "\" names another node of the graph, needs one of its own"));
   }
+  node.barrier = std::exchange(barrier_, false);
+  node.group = group_;
   recorded_.push_back(std::move(node));
 }
 
@@ -145,6 +141,7 @@ void Graph::discard() {
   recorded_.clear();
   optimized_.clear();
   names_.clear();
+  labels_.clear();
   program_.reset();
 }
 
@@ -153,6 +150,7 @@ void Graph::discard() {
 void Graph::optimize(const PassOptions& options) {
   Turn turn(*this);
   check_finished("Graph.optimize");
+  find_internal();
   options_ = options;
   passes_done_ = false;
   program_.reset();
@@ -180,6 +178,12 @@ void Graph::find_internal() {
       if (argument.buffer) refer(argument.buffer->storage());
     }
     for (const StorageRef& storage : node.declared) refer(storage.get());
+  }
+  // What runs or has run refers to it as well, once.
+  if (program_) {
+    for (const StorageRef& storage : program_->storages()) {
+      if (auto found = ids_.find(storage.get()); found != ids_.end()) ++ours[found->second].count;
+    }
   }
   for (size_t id = 0; id < count; ++id) {
     const auto& [storage, references] = ours[id];
@@ -244,38 +248,93 @@ void Graph::prepare() {
 
 // Names ---------------------------------------------------------------------------------------------
 
-void Graph::find_sites() {
-  const auto find_in = [&](const std::vector<Node>& nodes, std::vector<Site> Named::* sites) {
-    std::unordered_map<const Storage*, std::vector<Named*>> named;
-    for (auto& [name, each] : names_) {
-      named[each.buffer.storage()].push_back(&each);
-      (each.*sites).clear();
-    }
-    if (named.empty()) return;
-    for (uint32_t i = 0; i < nodes.size(); ++i) {
-      for (uint32_t k = 0; k < nodes[i].arguments.size(); ++k) {
-        const std::optional<Buffer>& view = nodes[i].arguments[k].buffer;
-        if (!view) continue;
-        auto found = named.find(view->storage());
-        if (found == named.end()) continue;
-        for (Named* each : found->second) {
-          if (inside(view->storage(), view->offset(), view->offset() + view->nbytes(), each->buffer)) {
-            (each->*sites).push_back({i, k});
-            break;
-          }
+// Once for each name, and before anything is bound in its place: after that other nodes may use the same
+// bytes without going along.
+void Graph::find_recorded_sites() {
+  std::unordered_map<const Storage*, std::vector<Named*>> wanted;
+  for (auto& [name, named] : names_) {
+    if (!std::exchange(named.known, true)) wanted[named.buffer.storage()].push_back(&named);
+  }
+  if (wanted.empty()) return;
+  for (uint32_t i = 0; i < recorded_.size(); ++i) {
+    const Node& node = recorded_[i];
+    for (uint32_t k = 0; k < node.arguments.size(); ++k) {
+      const std::optional<Buffer>& view = node.arguments[k].buffer;
+      if (!view) continue;
+      auto found = wanted.find(view->storage());
+      if (found == wanted.end()) continue;
+      for (Named* named : found->second) {
+        if (inside(use_of(*view, Access::read), named->buffer)) {
+          named->recorded.push_back({i, k});
+          break;
         }
       }
     }
-  };
-  find_in(recorded_, &Named::recorded);
-  find_in(running(), &Named::running);
-  uses_.assign(names_.empty() ? 0 : ids_.size(), {});
+    // What a node is declared to touch goes along with the argument that it is given. Without one it stays.
+    for (uint32_t k = 0; k < node.uses.size(); ++k) {
+      auto found = wanted.find(node.uses[k].storage);
+      if (found == wanted.end()) continue;
+      for (Named* named : found->second) {
+        const bool given = !named->recorded.empty() && named->recorded.back().node == i;
+        if (given && inside(node.uses[k], named->buffer)) named->recorded_uses.push_back({i, k});
+      }
+    }
+  }
+}
+
+// Where the nodes that run have what is named. Those that are as recorded have it in the same places; in a
+// fused one it is found by its bytes, unless something else has them too.
+void Graph::find_running_sites(Named& named) {
+  named.running.clear();
+  named.running_uses.clear();
+  named.mixed = false;
+  for (const auto& [from, to] :
+       {std::pair{&named.recorded, &named.running}, std::pair{&named.recorded_uses, &named.running_uses}}) {
+    for (const Site& site : *from) {
+      const uint32_t node = running_of_[site.node];
+      if (node == kGone) continue;
+      if (running()[node].origins.size() == 1) {
+        to->push_back({node, site.place});
+      } else if (named.fused.empty() || named.fused.back() != node) {
+        named.fused.push_back(node);
+      }
+    }
+  }
+  std::sort(named.fused.begin(), named.fused.end());
+  named.fused.erase(std::unique(named.fused.begin(), named.fused.end()), named.fused.end());
+  for (uint32_t i : named.fused) {
+    const Node& node = running()[i];
+    for (uint32_t origin : node.origins) {
+      for (uint32_t k = 0; k < recorded_[origin].arguments.size(); ++k) {
+        const std::optional<Buffer>& view = recorded_[origin].arguments[k].buffer;
+        if (!view || overlap(*view, named.buffer) == Overlap::none) continue;
+        const auto is_this = [&](const Site& site) { return site.node == origin && site.place == k; };
+        named.mixed |= std::none_of(named.recorded.begin(), named.recorded.end(), is_this);
+      }
+    }
+    for (uint32_t k = 0; k < node.arguments.size(); ++k) {
+      const std::optional<Buffer>& view = node.arguments[k].buffer;
+      if (view && inside(use_of(*view, Access::read), named.buffer)) named.running.push_back({i, k});
+    }
+    for (uint32_t k = 0; k < node.uses.size(); ++k) {
+      if (inside(node.uses[k], named.buffer)) named.running_uses.push_back({i, k});
+    }
+  }
+  named.fused.clear();
+  std::sort(named.running_uses.begin(), named.running_uses.end());
+}
+
+void Graph::find_sites() {
+  find_recorded_sites();
   running_of_.assign(recorded_.size(), kGone);
   for (uint32_t i = 0; i < running().size(); ++i) {
-    for (const MemoryUse& use : running()[i].uses) {
-      if (!uses_.empty() && !use.empty()) uses_[use.id].push_back(use);
-    }
     for (uint32_t origin : running()[i].origins) running_of_[origin] = i;
+  }
+  uses_.assign(names_.empty() ? 0 : ids_.size(), {});
+  if (names_.empty()) return;
+  for (auto& [name, named] : names_) find_running_sites(named);
+  for (uint32_t i = 0; i < running().size(); ++i) {
+    for (uint32_t k = 0; k < running()[i].uses.size(); ++k) uses_[running()[i].uses[k].id].push_back({i, k});
   }
 }
 
@@ -297,7 +356,7 @@ void Graph::name(std::string_view name, const Buffer& buffer) {
           text("Graph.name: \"", name, "\" shares memory with \"", other, "\", needs memory of its own"));
     }
   }
-  names_.emplace(name, Named{buffer, {}, {}});
+  names_.emplace(name, Named(buffer));
   if (program_) find_sites();
 }
 
@@ -311,41 +370,37 @@ std::vector<std::pair<std::string, Buffer>> Graph::names() const {
 bool Graph::keeps_its_order(const Named& named, const Buffer& to) const {
   auto found = ids_.find(to.storage());
   if (found == ids_.end()) return true;
-  const Buffer& from = named.buffer;
-  for (const Site& site : named.running) {
-    for (const MemoryUse& use : running()[site.node].uses) {
-      if (!inside(use.storage, use.begin, use.end, from)) continue;
-      const uint64_t begin = to.offset() + (use.begin - from.offset());
-      const uint64_t end = begin + (use.end - use.begin);
-      for (const MemoryUse& other : uses_[found->second]) {
-        if (!use.writes && !other.writes) continue;
-        if (inside(other.storage, other.begin, other.end, from)) continue;  // goes with it
-        const bool now = other.begin < end && begin < other.end;
-        const bool before = other.storage == use.storage && other.begin < use.end && use.begin < other.end;
-        if (now && !before) return false;
-      }
+  for (const Site& site : named.running_uses) {
+    const MemoryUse& use = running()[site.node].uses[site.place];
+    const MemoryUse then = moved(use, named.buffer, to);
+    for (const Site& at : uses_[found->second]) {
+      const MemoryUse& other = running()[at.node].uses[at.place];
+      if (use.empty() || other.empty() || !(use.writes || other.writes)) continue;
+      const bool now = other.begin < then.end && then.begin < other.end;
+      const bool before = other.storage == use.storage && other.begin < use.end && use.begin < other.end;
+      // What goes along overlaps afterwards what it has overlapped.
+      if (now && !before && !std::binary_search(named.running_uses.begin(), named.running_uses.end(), at))
+        return false;
     }
   }
   return true;
 }
 
-void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from,
-                 const Buffer& to) {
+void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& arguments, const std::vector<Site>& uses,
+                 const Buffer& from, const Buffer& to) {
   const uint32_t id = id_of(to.storage());
-  for (const Site& site : sites) {
-    Node& node = nodes[site.node];
-    std::optional<Buffer>& view = node.arguments[site.argument].buffer;
+  for (const Site& site : arguments) {
+    std::optional<Buffer>& view = nodes[site.node].arguments[site.place].buffer;
     view = moved(*view, from, to);
-    for (MemoryUse& use : node.uses) {
-      if (!inside(use.storage, use.begin, use.end, from)) continue;
-      use = {to.storage(),
-             to.offset() + (use.begin - from.offset()),
-             to.offset() + (use.end - from.offset()),
-             use.reads,
-             use.writes,
-             id};
-      if (!node.declared.empty()) node.declared.emplace_back(to.storage());
-    }
+  }
+  for (const Site& site : uses) {
+    Node& node = nodes[site.node];
+    node.uses[site.place] = moved(node.uses[site.place], from, to);
+    node.uses[site.place].id = id;
+    if (node.declared.empty()) continue;
+    std::vector<StorageRef> declared;
+    for (const MemoryUse& use : node.uses) declared.emplace_back(use.storage);
+    node.declared = std::move(declared);
   }
 }
 
@@ -384,7 +439,7 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   }
   for (const Site& site : named.recorded) {
     const Node& node = recorded_[site.node];
-    const NodeArgument& argument = node.arguments[site.argument];
+    const NodeArgument& argument = node.arguments[site.place];
     if (argument.access != Access::read && to.readonly()) {
       refuse("is read-only, needs memory that ", node.name(), " may write");
     }
@@ -400,40 +455,34 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   }
   if (to.storage() == from.storage() && to.offset() == from.offset()) return;
 
-  const bool quick = keeps_its_order(named, to);
-  move(recorded_, named.recorded, from, to);
-  if (options_) move(optimized_, named.running, from, to);
+  const bool quick = !named.mixed && keeps_its_order(named, to);
+  move(recorded_, named.recorded, named.recorded_uses, from, to);
   // What is bound from outside is nobody's but the caller's.
   if (internal_known_) internal_.resize(ids_.size());
-  uses_.resize(ids_.size());
   named.buffer = to;
   if (!quick) {
     // Other nodes depend on each other now, so everything is decided anew.
+    overlaps_unknown_ = true;
     passes_done_ = false;
     program_.reset();
     return;
   }
+  if (options_) move(optimized_, named.running, named.running_uses, from, to);
   Program& program = changeable();
   for (const Site& site : named.running) {
     const Node& node = running()[site.node];
-    const Buffer& view = *node.arguments[site.argument].buffer;
-    program.set_buffer(site.node, place_in_step(node, site.argument), view.storage(), view.offset());
+    const Buffer& view = *node.arguments[site.place].buffer;
+    program.set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
   }
-  // The uses that went along.
-  std::vector<MemoryUse>& left = uses_[ids_.at(from.storage())];
-  std::vector<MemoryUse>& joined = uses_[ids_.at(to.storage())];
-  std::vector<MemoryUse> gone;
-  std::erase_if(left, [&](const MemoryUse& use) {
-    const bool goes = inside(use.storage, use.begin, use.end, from);
-    if (goes) gone.push_back(use);
-    return goes;
+  uses_.resize(ids_.size());
+  if (to.storage() == from.storage() || named.running_uses.empty()) return;
+  std::vector<Site>& left = uses_[ids_.at(from.storage())];
+  std::vector<Site>& joined = uses_[ids_.at(to.storage())];
+  std::erase_if(left, [&](const Site& each) {
+    return std::binary_search(named.running_uses.begin(), named.running_uses.end(), each);
   });
-  for (const MemoryUse& use : gone) {
-    joined.push_back({to.storage(), to.offset() + (use.begin - from.offset()),
-                      to.offset() + (use.end - from.offset()), use.reads, use.writes, ids_.at(to.storage())});
-  }
-  if (to.storage() != from.storage())
-    program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
+  joined.insert(joined.end(), named.running_uses.begin(), named.running_uses.end());
+  program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -491,6 +540,26 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
   changeable().set_bytes(place, place_in_step(node, argument), node.arguments[argument].bytes);
 }
 
+// Operations write what they read in place or not at all. Not before it runs, because buffers that trade
+// places are bound one after the other.
+void Graph::check_overlaps() {
+  if (!overlaps_unknown_) return;
+  for (const Node& node : recorded_) {
+    if (!node.operation) continue;
+    for (const MemoryUse& written : node.uses) {
+      if (!written.writes) continue;
+      for (const MemoryUse& use : node.uses) {
+        if (use.storage != written.storage || use.end <= written.begin || written.end <= use.begin) continue;
+        if (use.begin == written.begin && use.end == written.end) continue;
+        throw ValidationError(text("Graph.encode: ", node.name(),
+                                   " has an output that lies partly over one of its inputs since rebind(), "
+                                   "needs one that is an input or shares no memory with any"));
+      }
+    }
+  }
+  overlaps_unknown_ = false;
+}
+
 // Running -------------------------------------------------------------------------------------------
 
 void Graph::encode(CommandEncoder& encoder, uint32_t first, uint32_t last) {
@@ -529,6 +598,7 @@ void Graph::encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last) 
                                ", needs one of the graph's device ", device_.name()));
   }
   prepare();
+  check_overlaps();
   if (first > last || last > running().size()) {
     throw std::out_of_range(
         text("Graph.encode: nodes ", first, " to ", last, ", needs some of 0 to ", running().size()));
@@ -536,30 +606,35 @@ void Graph::encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last) 
   encoder.replay(program_, first, last);
 }
 
-const std::vector<Node>& Graph::nodes() {
-  Turn turn(*this);
+const std::vector<Node>& Graph::current_nodes() {
   if (state_ == State::recording) return recorded_;
   check_finished("Graph.nodes");
   prepare();
   return running();
 }
 
-const Program& Graph::program() {
+std::shared_ptr<const Program> Graph::program() {
   Turn turn(*this);
   check_finished("Graph");
   prepare();
-  return *program_;
+  return program_;
 }
 
-std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() { return dependencies(nodes(), ids_.size()); }
+std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() {
+  return inspect([this](const std::vector<Node>& nodes) { return dependencies(nodes, ids_.size()); });
+}
 
-const MemoryPlan& Graph::memory() {
-  program();
+MemoryPlan Graph::memory() {
+  Turn turn(*this);
+  check_finished("Graph.memory");
+  prepare();
   return plan_;
 }
 
-const PassCounts& Graph::counts() {
-  program();
+PassCounts Graph::counts() {
+  Turn turn(*this);
+  check_finished("Graph");
+  prepare();
   return counts_;
 }
 
@@ -571,7 +646,7 @@ std::unique_ptr<Graph> Graph::clone() {
   made->state_ = state_;
   made->recorded_ = recorded_;
   made->options_ = options_;
-  for (const auto& [name, named] : names_) made->names_.emplace(name, Named{named.buffer, {}, {}});
+  for (const auto& [name, named] : names_) made->names_.emplace(name, named);
   made->labels_ = labels_;
   made->ids_ = ids_;
   made->internal_ = internal_;

@@ -70,28 +70,56 @@ class Graph final : public Encoder {
   std::unique_ptr<Graph> clone();
 
   // As they run.
-  const std::vector<Node>& nodes();
-  const Program& program();
+  // What `look` makes of the nodes, which it must not keep.
+  template <class Look>
+  auto inspect(const Look& look) {
+    Turn turn(*this);
+    return look(current_nodes());
+  }
+  size_t size() {
+    return inspect([](const std::vector<Node>& nodes) { return nodes.size(); });
+  }
+  std::shared_ptr<const Program> program();
   std::vector<std::pair<uint32_t, uint32_t>> edges();
-  const MemoryPlan& memory();
-  const PassCounts& counts();
+  MemoryPlan memory();
+  PassCounts counts();
   size_t recorded_count() const { return recorded_.size(); }
 
  private:
   enum class State : uint8_t { recording, finished, discarded };
-  class Turn;
+  // Taken for the length of a call; see CommandEncoder.
+  class Turn {
+   public:
+    explicit Turn(Graph& graph);
+    ~Turn() { busy_.store(false, std::memory_order_release); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
 
+   private:
+    std::atomic<bool>& busy_;
+  };
+
+  // An argument or a use of a node.
   struct Site {
     uint32_t node;
-    uint32_t argument;
+    uint32_t place;
+    auto operator<=>(const Site&) const = default;
   };
   struct Named {
+    explicit Named(const Buffer& buffer) : buffer(buffer) {}
+
     Buffer buffer;
     // Where the nodes use it, as recorded and as they run.
     std::vector<Site> recorded, running;
+    std::vector<Site> recorded_uses, running_uses;
+    std::vector<uint32_t> fused;
+    bool known = false;  // as recorded
+    // A fused node has the same bytes from elsewhere as well.
+    bool mixed = false;
   };
 
   void record(Node&& node);
+  const std::vector<Node>& current_nodes();
   uint32_t id_of(Storage* storage);
   void encode_part(CommandEncoder& encoder, uint32_t first, uint32_t last);
   void check_finished(const char* operation) const;
@@ -100,8 +128,12 @@ class Graph final : public Encoder {
   void find_internal();
   void renew_internal(bool all);
   void find_sites();
+  void find_recorded_sites();
+  void find_running_sites(Named& named);
+  void check_overlaps();
   bool keeps_its_order(const Named& named, const Buffer& to) const;
-  void move(std::vector<Node>& nodes, const std::vector<Site>& sites, const Buffer& from, const Buffer& to);
+  void move(std::vector<Node>& nodes, const std::vector<Site>& arguments, const std::vector<Site>& uses,
+            const Buffer& from, const Buffer& to);
   Program& changeable();
   // Among the buffers and inline bytes of its step.
   static uint32_t place_in_step(const Node& node, uint32_t argument);
@@ -119,6 +151,7 @@ class Graph final : public Encoder {
   std::vector<Node> optimized_;
   std::optional<PassOptions> options_;
   bool passes_done_ = false;
+  bool overlaps_unknown_ = false;
   PassCounts counts_;
   MemoryPlan plan_;
   // The storages that the nodes use, or have used, and their numbers.
@@ -132,7 +165,7 @@ class Graph final : public Encoder {
   static constexpr uint32_t kGone = ~uint32_t{0};
   std::vector<uint32_t> running_of_;  // by place in the recording
   // What the nodes that run do with each storage.
-  std::vector<std::vector<MemoryUse>> uses_;
+  std::vector<std::vector<Site>> uses_;
   std::shared_ptr<Program> program_;  // null: to be made
   std::shared_ptr<Submission> last_run_;
 };

@@ -183,6 +183,11 @@ bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, cons
     }
     if (recorder.nodes.size() != 1) continue;
     Node& both = recorder.nodes.front();
+    // What the producer wrote is not there any more, e.g. where it was its own table of angles as well.
+    if (std::any_of(both.uses.begin(), both.uses.end(), [&](const MemoryUse& use) {
+          return use.storage == read.storage && use.begin < read.end && read.begin < use.end;
+        }))
+      continue;
     // All of its memory is that of the two.
     for (MemoryUse& use : both.uses) {
       const auto is_this = [&use](const MemoryUse& other) { return other.storage == use.storage; };

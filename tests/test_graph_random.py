@@ -297,7 +297,8 @@ class Machine:
         return arrays
 
     def check(self, step, first, arrays):
-        if not all(np.isfinite(a.astype(np.float64)).all() for a in arrays.values()):
+        # Squares beyond the range of f32 have no bound.
+        if not all((np.abs(a.astype(np.float64)) < 1e15).all() for a in arrays.values()):
             return
         got = np.asarray(self.view(step.out, arrays["x"].shape))
         if step.op == "mul":

@@ -1,4 +1,7 @@
-"""Puts the numbers of `metalloid bench --json FILE` into the README: `python bench/readme.py FILE`."""
+"""Puts the numbers of `metalloid bench --json FILE` into the README: `python bench/readme.py FILE [README]`.
+
+Those of the operations and those of `--suite dispatch` go each between its own two markers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 TYPES = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -24,12 +26,10 @@ def _peer(runs: dict[str, Any], memcpy: float) -> str:
 
 def section(results: dict[str, Any]) -> str:
     """The section in Markdown."""
-    about, rows, overheads = results["environment"], results["rows"], results["overheads"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    rows, overheads = results["rows"], results["overheads"]
     peers = list(rows[0]["peers"])
     lines = [
-        f"Machine: {about['machine']}. Kernels {about['kernel_variant']}, compiled by "
-        f"{about['shader_compiler']}. {versions}.",
+        _about(results["environment"]),
         "",
         "Time relative to memcpy of the same bytes; smaller is better. `metalloid` is the median over pairs "
         "of runs that followed each other, which targets go by; all other columns are best run over best "
@@ -63,15 +63,88 @@ def section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _about(about: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items() if version)
+    return (
+        f"Machine: {about['machine']}. Kernels {about['kernel_variant']}, compiled by "
+        f"{about['shader_compiler']}. {versions}."
+    )
+
+
+def _nanoseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}"
+
+
+def _missed(met: bool | None) -> str:
+    return " (missed)" if met is False else ""
+
+
+def dispatch_section(results: dict[str, Any]) -> str:
+    """The section of `--suite dispatch` in Markdown."""
+    lines = [_about(results["environment"])]
+    for group in dict.fromkeys(row["group"] for row in results["rows"]):
+        lines += [
+            "",
+            f"Nanoseconds to {group} one operation on 64 elements, median and best:",
+            "",
+            _line(["library", "what", "median", "best", "target", "how it is measured"]),
+            _line(["---"] * 2 + ["--:"] * 3 + ["---"]),
+        ]
+        for row in results["rows"]:
+            if row["group"] != group:
+                continue
+            median = _nanoseconds(row["median"]) + _missed(row["met"])
+            lines.append(
+                _line(
+                    [
+                        row["who"],
+                        row["what"],
+                        "failed"
+                        if row["error"]
+                        else f"**{median}**"
+                        if row["who"] == "metalloid"
+                        else median,
+                        _nanoseconds(row["best"]),
+                        _nanoseconds(row["target"]),
+                        row["how"],
+                    ]
+                )
+            )
+    lines += [
+        "",
+        "Recording and optimising a graph of layers of `rms_norm`, `mul` and `add`. Growth is the time of a "
+        "node over that in the graph before, for each doubling in between: 1 is linear, 1.3 the target.",
+        "",
+        _line(["nodes", "median", "a node", "growth"]),
+        _line(["--:"] * 4),
+    ]
+    for size in results["growth"]:
+        growth = "" if size["per_doubling"] is None else f"{size['per_doubling']:.2f}"
+        lines.append(
+            _line(
+                [
+                    f"{size['nodes']:,}",
+                    f"{1e3 * size['median']:,.2f} ms",
+                    f"{1e9 * size['median'] / size['nodes']:,.0f} ns",
+                    growth + _missed(size["met"]),
+                ]
+            )
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
+    readme = Path(sys.argv[2]) if len(sys.argv) == 3 else README
     results = json.loads(Path(sys.argv[1]).read_text())
-    before, begin, rest = README.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
+    name, text = ("dispatch", dispatch_section) if "growth" in results else ("numbers", section)
+    begin_line, end_line = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, begin, rest = readme.read_text().partition(begin_line)
+    _, end, after = rest.partition(end_line)
     if not (begin and end):
-        sys.exit(f"{README}: needs the lines {BEGIN} and {END}")
-    README.write_text(f"{before}{BEGIN}\n{section(results)}\n{END}{after}")
+        sys.exit(f"{readme}: needs the lines {begin_line} and {end_line}")
+    readme.write_text(f"{before}{begin_line}\n{text(results)}\n{end_line}{after}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -41,6 +42,62 @@ def test_bench_measures_the_costs_of_lanes_checks_and_compilation(tmp_path):
     rows = {row["what"]: row for row in json.loads((tmp_path / "bench.json").read_text())["rows"]}
     for what in ("32 lanes over metalloid.ops", "checked over unchecked", "a barrier", "from the cache"):
         assert [row for name, row in rows.items() if what in name and row["best"] > 0], rows
+
+
+def test_bench_measures_what_a_dispatch_costs(tmp_path):
+    for name in ("torch", "mlx"):  # their part takes long, and this is what it looks like without them
+        (tmp_path / f"{name}.py").write_text("raise ImportError('left out')")
+    results = tmp_path / "bench.json"
+    arguments = ["bench", "--suite", "dispatch", "--rounds", "1", "--json", str(results)]
+    picture = tmp_path / "dispatch.png"
+    if importlib.util.find_spec("matplotlib"):
+        arguments += ["--picture", str(picture)]
+    done = metalloid(*arguments, PYTHONPATH=str(tmp_path))
+    assert done.returncode in (0, 1), done.stdout + done.stderr  # a busy machine misses targets
+    assert "torch (left out)" in done.stdout and "mlx (left out)" in done.stdout, done.stdout
+    rows = {(row["who"], row["what"]): row for row in json.loads(results.read_text())["rows"]}
+    for what, target in (
+        ("rms_norm(out=)", 300),
+        ("rms_norm, from the pool", None),
+        ("own kernel, 4 arguments", 500),
+        ("rms_norm(out=), hazards automatic", None),
+        ("rms_norm(out=), hazards manual", None),
+        ("hazard tracking in rms_norm(out=)", 60),
+        ("rms_norm(out=), 8 threads at once", None),
+        ("graph of 1000 add, replayed", 30),
+        ("graph of 1000 add, optimised, replayed", 30),
+        ("one dispatch", 3000),
+        ("1000 dependent add(out=)", None),
+        ("1000 independent add(out=)", None),
+        ("graph of 1000 add", None),
+        ("graph of 1000 add, optimised", None),
+    ):
+        row = rows.pop(("metalloid", what))
+        assert row["target"] == target and row["how"] and f" {what} " in done.stdout, (row, done.stdout)
+        assert row["error"] is None and len(row["values"]) >= 2, row
+        assert what.startswith("hazard tracking") or row["best"] > 0, row
+    assert {who for who, _ in rows} == {"numpy"} and len(rows) == 2, rows
+    growth = json.loads(results.read_text())["growth"]
+    assert [size["nodes"] for size in growth][::8] == [10, 100_000], growth
+    assert all(size["median"] > 0 and (size["per_doubling"] or i == 0) for i, size in enumerate(growth))
+    if "--picture" in arguments:
+        assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--suite", "simt", "--picture", "x.png"], "only --suite dispatch"),
+        (["--suite", "dispatch", "--picture", "x.abacus"], "abacus"),
+        (["--suite", "dispatch", "--device", "abacus"], "abacus"),
+    ],
+)
+def test_bench_refuses_what_it_cannot_do(arguments, says):
+    if "x.abacus" in arguments:
+        pytest.importorskip("matplotlib")
+    done = metalloid("bench", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert says in " ".join(done.stderr.split()) and "Traceback" not in done.stderr, done.stderr
 
 
 def test_the_command_is_installed():

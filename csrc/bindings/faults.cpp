@@ -97,7 +97,7 @@ void set_check_mode(Device& device, std::string_view name) { device.faults().set
 
 nb::list collected_faults(Device& device) {
   // Those of work that is complete, but that nobody waited for.
-  device.poll();
+  device.retire();
   return exceptions_of(device.faults().collected());
 }
 

@@ -18,7 +18,8 @@ uint64_t byte_count(const char* operation, const Shape& shape, DType dtype) {
 Buffer::Buffer(StorageRef storage, uint64_t offset, const Shape& shape, DType dtype)
     : storage_(std::move(storage)),
       offset_(offset),
-      size_(byte_count("Buffer", shape, dtype) / size_of(dtype)),
+      nbytes_(byte_count("Buffer", shape, dtype)),
+      size_(nbytes_ / size_of(dtype)),
       shape_(shape),
       dtype_(dtype) {}
 
@@ -107,20 +108,6 @@ Buffer Buffer::view(DType dtype) const {
         text("Buffer.view: offset is ", offset_, " bytes, needs a multiple of ", to, " (", dtype, ")"));
   }
   return Buffer(storage_, offset_, shape, dtype);
-}
-
-Overlap overlap(const Buffer& a, const Buffer& b) {
-  // By address, because two storages can share memory that was wrapped twice. What has no memory yet shares
-  // none.
-  uint64_t a_begin = a.offset(), b_begin = b.offset();
-  if (a.storage() != b.storage()) {
-    if (!a.storage()->backed || !b.storage()->backed) return Overlap::none;
-    a_begin = reinterpret_cast<uintptr_t>(a.address());
-    b_begin = reinterpret_cast<uintptr_t>(b.address());
-  }
-  if (a_begin == b_begin && a.nbytes() == b.nbytes()) return Overlap::same;
-  bool apart = a_begin + a.nbytes() <= b_begin || b_begin + b.nbytes() <= a_begin;
-  return apart ? Overlap::none : Overlap::partial;
 }
 
 }  // namespace metalloid

@@ -22,7 +22,7 @@ class Buffer {
   const Shape& shape() const { return shape_; }
   DType dtype() const { return dtype_; }
   uint64_t size() const { return size_; }
-  uint64_t nbytes() const { return size_ * size_of(dtype_); }
+  uint64_t nbytes() const { return nbytes_; }
   uint64_t offset() const { return offset_; }  // bytes into the allocation
   bool readonly() const { return storage_->readonly; }
   Storage* storage() const { return storage_.get(); }
@@ -49,6 +49,7 @@ class Buffer {
 
   StorageRef storage_;
   uint64_t offset_;
+  uint64_t nbytes_;
   uint64_t size_;
   Shape shape_;
   DType dtype_;
@@ -56,7 +57,19 @@ class Buffer {
 
 // How two buffers lie in memory.
 enum class Overlap { none, same, partial };
-Overlap overlap(const Buffer& a, const Buffer& b);
+inline Overlap overlap(const Buffer& a, const Buffer& b) {
+  uint64_t a_begin = a.offset(), b_begin = b.offset();
+  // By address, because two storages can share memory that was wrapped twice. What has no memory yet shares
+  // none.
+  if (a.storage() != b.storage()) {
+    if (!a.storage()->backed || !b.storage()->backed) return Overlap::none;
+    a_begin = reinterpret_cast<uintptr_t>(a.address());
+    b_begin = reinterpret_cast<uintptr_t>(b.address());
+  }
+  if (a_begin == b_begin && a.nbytes() == b.nbytes()) return Overlap::same;
+  const bool apart = a_begin + a.nbytes() <= b_begin || b_begin + b.nbytes() <= a_begin;
+  return apart ? Overlap::none : Overlap::partial;
+}
 
 // The bytes that `shape` takes. Throws ValidationError, naming `operation`, if they do not fit 63 bits.
 uint64_t byte_count(const char* operation, const Shape& shape, DType dtype);

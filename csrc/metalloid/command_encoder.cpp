@@ -89,9 +89,7 @@ void CommandEncoder::open() {
     open_command_buffer();
   } else {
     // An encoder begins with nothing bound and after all others.
-    pipeline_ = nullptr;
-    bound_.fill({});
-    memory_.fill(0);
+    forget_bindings();
     tracker_.barrier();
   }
   encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent
@@ -103,8 +101,7 @@ void CommandEncoder::open() {
   for (const std::string& name : groups_) encoder_->pushDebugGroup(ns_string(name).get());
 }
 
-void CommandEncoder::hold(Storage* storage) {
-  if (storage->last_encoder.load(std::memory_order_relaxed) == id_) return;
+void CommandEncoder::hold_first(Storage* storage) {
   held_.emplace_back(storage);
   storage->last_encoder.store(id_, std::memory_order_relaxed);
 }
@@ -121,17 +118,12 @@ void CommandEncoder::set_pipeline(const Pipeline& pipeline) {
   pipeline_ = &pipeline;
 }
 
-void CommandEncoder::set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length) {
-  MTL::Buffer* metal = storage.metal();
-  // An empty view may start where its allocation ends.
-  if (length == 0) offset = 0;
+void CommandEncoder::change_buffer(uint8_t index, MTL::Buffer* metal, uint64_t offset, uint64_t length) {
   Bound& bound = bound_[index];
   if (device_.checked()) {
-    if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
-      // How far the view goes, which Metal has no other word for.
-      metal->addDebugMarker(MTLSTR("view"), NS::Range(offset, length));
-      encoder_->setBuffer(metal, offset, index);
-    }
+    // How far the view goes, which Metal has no other word for.
+    metal->addDebugMarker(MTLSTR("view"), NS::Range(offset, length));
+    encoder_->setBuffer(metal, offset, index);
   } else if (bound.buffer != metal) {
     encoder_->setBuffer(metal, offset, index);
   } else if (bound.offset != offset) {

@@ -109,12 +109,24 @@ class CommandEncoder final : public Encoder {
   void open_command_buffer();
   void end_encoder();
   void check_event(const char* operation, const Event& event, uint64_t value) const;
-  void hold(Storage* storage);
+  void hold(Storage* storage) {
+    if (storage->last_encoder.load(std::memory_order_relaxed) != id_) hold_first(storage);
+  }
+  void hold_first(Storage* storage);
   void hold(const Kernel& kernel);
   // Puts a barrier before a dispatch that needs one.
   void order(std::span<const MemoryUse> uses);
   void set_pipeline(const Pipeline& pipeline);
-  void set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length);
+  void set_buffer(uint8_t index, Storage& storage, uint64_t offset, uint64_t length) {
+    MTL::Buffer* metal = storage.metal();
+    // An empty view may start where its allocation ends.
+    if (length == 0) offset = 0;
+    const Bound& bound = bound_[index];
+    if (bound.buffer != metal || bound.offset != offset || bound.length != length) {
+      change_buffer(index, metal, offset, length);
+    }
+  }
+  void change_buffer(uint8_t index, MTL::Buffer* metal, uint64_t offset, uint64_t length);
   void set_buffer(uint8_t index, const Buffer& buffer) {
     set_buffer(index, *buffer.storage(), buffer.offset(), buffer.nbytes());
   }
@@ -141,7 +153,7 @@ class CommandEncoder final : public Encoder {
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
-  std::vector<Keepalive> kept_;
+  Kept kept_;
   HazardTracker tracker_;
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;

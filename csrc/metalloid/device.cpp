@@ -248,7 +248,7 @@ void Device::survive_forks() {
   pthread_atfork(lock, unlock, unlock_in_child);
 }
 
-void Device::poll() {
+void Device::retire() {
   for (const auto& queue : queues()) queue->timeline().reached(queue->timeline().last_committed());
 }
 

@@ -80,8 +80,8 @@ class Device {
   // Waits for everything committed so far.
   // Throws KernelFault for faults of earlier work that nobody has waited for.
   void synchronize();
-  // Takes notice of what is complete without anybody having waited for it.
-  void poll();
+  // Lets go of what the device has finished with.
+  void retire();
   // Takes back the memory that was freed while work used it.
   void collect() { pool_.collect(); }
   MTL::Device* metal() const { return metal_.get(); }

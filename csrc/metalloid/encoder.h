@@ -104,8 +104,8 @@ class Encoder {
 };
 
 inline MemoryUse use_of(const Buffer& buffer, Access access) {
-  return {buffer.storage(), buffer.offset(), buffer.offset() + buffer.nbytes(), access != Access::write,
-          access != Access::read};
+  return {buffer.storage(),        buffer.offset(),        buffer.offset() + buffer.nbytes(),
+          access != Access::write, access != Access::read, 0};
 }
 // What a dispatch of somebody's own kernel touches, in `uses`: what is declared, else what its arguments
 // tell.

@@ -406,7 +406,7 @@ void Graph::move(std::vector<Node>& nodes, const std::vector<Site>& arguments, c
 
 Program& Graph::changeable() {
   // What was committed holds it; what the device has finished does so until somebody looks.
-  if (program_.use_count() > 1) device_.poll();
+  if (program_.use_count() > 1) device_.retire();
   if (program_.use_count() > 1) program_ = std::make_shared<Program>(std::as_const(*program_));
   std::atomic_thread_fence(std::memory_order_acquire);
   return *program_;

@@ -15,9 +15,22 @@ bool RangeSet::covers_scattered(uint64_t begin, uint64_t end) const {
   return after != more_->begin() && std::prev(after)->second >= end;
 }
 
-void RangeSet::add_scattered(uint64_t begin, uint64_t end) {
+void RangeSet::scatter() {
+  if (scattered_) return;
   if (!more_) more_ = std::make_unique<std::map<uint64_t, uint64_t>>();
-  if (more_->empty()) more_->emplace(begin_, end_);
+  more_->emplace(begin_, end_);
+  scattered_ = true;
+}
+
+// Of a single range the hull says all.
+void RangeSet::gather() {
+  if (more_->size() > 1) return;
+  more_->clear();
+  scattered_ = false;
+}
+
+void RangeSet::add_scattered(uint64_t begin, uint64_t end) {
+  scatter();
   begin_ = std::min(begin_, begin);
   end_ = std::max(end_, end);
   auto next = more_->upper_bound(begin);
@@ -30,13 +43,12 @@ void RangeSet::add_scattered(uint64_t begin, uint64_t end) {
     next = more_->erase(next);
   }
   more_->emplace_hint(next, begin, end);
-  if (more_->size() == 1) more_->clear();  // the hull says it all
+  gather();
 }
 
 void RangeSet::remove(uint64_t begin, uint64_t end) {
   if (!overlaps(begin, end)) return;
-  if (!more_) more_ = std::make_unique<std::map<uint64_t, uint64_t>>();
-  if (more_->empty()) more_->emplace(begin_, end_);
+  scatter();
   auto at = more_->upper_bound(begin);
   if (at != more_->begin() && std::prev(at)->second > begin) --at;
   while (at != more_->end() && at->first < end) {
@@ -45,71 +57,59 @@ void RangeSet::remove(uint64_t begin, uint64_t end) {
     if (from < begin) more_->emplace(from, begin);
     if (to > end) at = more_->emplace(end, to).first;
   }
-  if (more_->empty()) {
-    begin_ = end_ = 0;
-    return;
-  }
+  if (more_->empty()) return clear();
   begin_ = more_->begin()->first;
   end_ = std::prev(more_->end())->second;
-  if (more_->size() == 1) more_->clear();
+  gather();
 }
 
-size_t HazardTracker::place(const Storage* storage) const {
+inline HazardTracker::Entry& HazardTracker::find(const Storage* storage) {
   // Allocations are far apart; the multiplication spreads what little their addresses differ in.
   const uint64_t hash = (reinterpret_cast<uintptr_t>(storage) >> 4) * 0x9e3779b97f4a7c15u;
-  return static_cast<size_t>(hash >> 32) & (entries_.size() - 1);
+  Entry* const entries = entries_.data();
+  for (size_t i = hash >> 32 & mask_;; i = (i + 1) & mask_) {
+    if (is_free(entries[i]) || entries[i].storage == storage) return entries[i];
+  }
 }
 
-HazardTracker::Entry* HazardTracker::find(const Storage* storage) {
-  for (size_t i = place(storage); entries_[i].epoch == epoch_; i = (i + 1) & (entries_.size() - 1)) {
-    if (entries_[i].storage == storage) return &entries_[i];
+inline void HazardTracker::add(const MemoryUse& use, Entry& entry) {
+  if (is_free(entry)) {
+    entry.storage = use.storage;
+    entry.epoch = epoch_;
+    entry.reads.clear();
+    entry.writes.clear();
+    ++used_;
   }
-  return nullptr;
+  (use.writes ? entry.writes : entry.reads).add(use.begin, use.end);
 }
 
-HazardTracker::Entry& HazardTracker::find_or_make(Storage* storage) {
-  if (2 * (used_ + 1) > entries_.size()) grow();
-  size_t i = place(storage);
-  for (; entries_[i].epoch == epoch_; i = (i + 1) & (entries_.size() - 1)) {
-    if (entries_[i].storage == storage) return entries_[i];
+bool HazardTracker::note(std::span<const MemoryUse> uses) {
+  while (2 * (used_ + uses.size()) >= mask_) grow();
+  uint64_t found = everything_ && !uses.empty();
+  if (used_ > 0) {
+    for (const MemoryUse& use : uses) {
+      const Entry& entry = find(use.storage);
+      if (is_free(entry) || use.empty()) continue;
+      found += entry.writes.overlaps(use.begin, use.end) ||
+               (use.writes && entry.reads.overlaps(use.begin, use.end));
+    }
   }
-  Entry& entry = entries_[i];
-  entry.storage = storage;
-  entry.epoch = epoch_;
-  entry.reads.clear();
-  entry.writes.clear();
-  ++used_;
-  return entry;
+  if (found) {
+    conflicts_ += found;
+    barrier();
+  }
+  for (const MemoryUse& use : uses) {
+    if (!use.empty()) add(use, find(use.storage));
+  }
+  return found > 0;
 }
 
 void HazardTracker::grow() {
   std::vector<Entry> old =
-      std::exchange(entries_, std::vector<Entry>(std::max<size_t>(32, 2 * entries_.size())));
-  used_ = 0;
+      std::exchange(entries_, std::vector<Entry>(std::max<size_t>(64, 2 * entries_.size())));
+  mask_ = entries_.size() - 1;
   for (Entry& entry : old) {
-    if (entry.epoch == epoch_) find_or_make(entry.storage) = std::move(entry);
-  }
-}
-
-uint64_t HazardTracker::conflicts(std::span<const MemoryUse> uses) {
-  if (everything_) return uses.empty() ? 0 : 1;
-  if (used_ == 0) return 0;
-  uint64_t found = 0;
-  for (const MemoryUse& use : uses) {
-    if (use.empty()) continue;
-    const Entry* entry = find(use.storage);
-    if (!entry) continue;
-    found += entry->writes.overlaps(use.begin, use.end) ||
-             (use.writes && entry->reads.overlaps(use.begin, use.end));
-  }
-  return found;
-}
-
-void HazardTracker::add(std::span<const MemoryUse> uses) {
-  for (const MemoryUse& use : uses) {
-    if (use.empty()) continue;
-    Entry& entry = find_or_make(use.storage);
-    (use.writes ? entry.writes : entry.reads).add(use.begin, use.end);
+    if (!is_free(entry)) find(entry.storage) = std::move(entry);
   }
 }
 

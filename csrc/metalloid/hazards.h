@@ -18,7 +18,7 @@ struct MemoryUse {
   uint64_t end;
   bool reads;
   bool writes;
-  uint32_t id = 0;  // of the storage, among those of a graph
+  uint32_t id;  // of the storage, among those of a graph; without a default, as encoders have arrays of these
 
   // Neither read nor written, as far as anybody says: only there.
   bool empty() const { return begin >= end || !(reads || writes); }
@@ -31,17 +31,20 @@ class RangeSet {
  public:
   void clear() {
     begin_ = end_ = 0;
-    if (more_) more_->clear();
+    if (scattered_) [[unlikely]] {
+      more_->clear();
+      scattered_ = false;
+    }
   }
   bool overlaps(uint64_t begin, uint64_t end) const {
     if (begin >= end_ || end <= begin_) return false;
-    return !scattered() || overlaps_scattered(begin, end);
+    return !scattered_ || overlaps_scattered(begin, end);
   }
   void add(uint64_t begin, uint64_t end) {
     if (begin_ == end_) {
       begin_ = begin;
       end_ = end;
-    } else if (!scattered() && begin <= end_ && end >= begin_) {
+    } else if (!scattered_ && begin <= end_ && end >= begin_) {
       begin_ = begin < begin_ ? begin : begin_;
       end_ = end > end_ ? end : end_;
     } else {
@@ -50,20 +53,22 @@ class RangeSet {
   }
   bool covers(uint64_t begin, uint64_t end) const {
     if (begin < begin_ || end > end_) return false;
-    return !scattered() || covers_scattered(begin, end);
+    return !scattered_ || covers_scattered(begin, end);
   }
   // Takes away what lies inside.
   void remove(uint64_t begin, uint64_t end);
   bool empty() const { return begin_ == end_; }
 
  private:
-  bool scattered() const { return more_ && !more_->empty(); }
   bool overlaps_scattered(uint64_t begin, uint64_t end) const;
   bool covers_scattered(uint64_t begin, uint64_t end) const;
   void add_scattered(uint64_t begin, uint64_t end);
+  void scatter();
+  void gather();
 
   // The hull; of several ranges that do not touch, those are in more_, by where they begin.
   uint64_t begin_ = 0, end_ = 0;
+  bool scattered_ = false;
   std::unique_ptr<std::map<uint64_t, uint64_t>> more_;
 };
 
@@ -73,16 +78,7 @@ class HazardTracker {
  public:
   // Whether a dispatch that touches `uses` needs a barrier before it: then everything earlier is forgotten.
   // In any case it is noted.
-  bool note(std::span<const MemoryUse> uses) {
-    if (const uint64_t found = conflicts(uses)) {
-      conflicts_ += found;
-      barrier();
-      add(uses);
-      return true;
-    }
-    add(uses);
-    return false;
-  }
+  bool note(std::span<const MemoryUse> uses);
   // Forgets everything, as if nothing had been dispatched.
   void barrier() { ++epoch_, used_ = 0, everything_ = false; }
   // As if a dispatch had written all memory.
@@ -98,18 +94,17 @@ class HazardTracker {
     RangeSet reads, writes;
   };
 
-  uint64_t conflicts(std::span<const MemoryUse> uses);
-  void add(std::span<const MemoryUse> uses);
-  // Of this epoch; null where there is none.
-  Entry* find(const Storage* storage);
-  Entry& find_or_make(Storage* storage);
-  size_t place(const Storage* storage) const;
+  // The entry of a storage, or the free one that is to become it.
+  Entry& find(const Storage* storage);
+  bool is_free(const Entry& entry) const { return entry.epoch != epoch_; }
+  void add(const MemoryUse& use, Entry& entry);
   void grow();
 
   // Open addressing. What an earlier epoch left counts as free, so that a barrier costs one addition.
   std::vector<Entry> entries_;
   uint64_t epoch_ = 1;
   size_t used_ = 0;
+  size_t mask_ = 0;  // one less than there are entries
   bool everything_ = false;
   uint64_t conflicts_ = 0;
 };

@@ -78,7 +78,7 @@ class Program {
   std::vector<Binding> bindings_;
   std::vector<Memory> memories_;
   std::vector<StorageRef> storages_;
-  std::vector<Keepalive> kernels_;
+  Kept kernels_;
   std::optional<Buffer> constants_;
   std::vector<uint32_t> barriers_;  // before each step, and of all
   uint64_t conflicts_ = 0;

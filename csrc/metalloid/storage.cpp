@@ -6,7 +6,6 @@
 #include <bit>
 
 #include "metalloid/device.h"
-#include "metalloid/error.h"
 
 namespace metalloid {
 

@@ -91,7 +91,7 @@ bool Timeline::take_slot(uint32_t most) {
 }
 
 uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                          std::vector<Keepalive> kept) {
+                          Kept kept) {
   AutoreleaseScope scope;
   // For those who commit and never wait.
   if (last_.load(std::memory_order_relaxed) - completed_.load(std::memory_order_relaxed) >= kRetireAt)

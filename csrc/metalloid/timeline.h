@@ -18,9 +18,11 @@
 
 namespace metalloid {
 
+class Kernel;
 class StorageRef;
-// Something that a command buffer needs until it is complete.
-using Keepalive = std::shared_ptr<const void>;
+using KernelRef = std::shared_ptr<const Kernel>;
+// What has to live until a command buffer is complete.
+using Kept = std::vector<std::shared_ptr<const void>>;
 
 // Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
 using WaitHook = void (*)();
@@ -77,9 +79,9 @@ class Timeline {
   void return_slot() { slots_.fetch_sub(1, std::memory_order_relaxed); }
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
-  // noted in the storages that the command buffer uses; `kept` is, until it is complete.
+  // noted in the storages that the command buffer uses; what is kept is kept until it is complete.
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  std::vector<Keepalive> kept);
+                  Kept kept);
 
   // Whether `serial` was already seen to be complete; costs one load.
   bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }
@@ -106,7 +108,7 @@ class Timeline {
   struct InFlight {
     uint64_t serial;
     NS::SharedPtr<MTL::CommandBuffer> buffer;
-    std::vector<Keepalive> kept;
+    Kept kept;
   };
   void retire();
 

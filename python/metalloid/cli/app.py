@@ -32,6 +32,7 @@ class Format(str, Enum):
 class Suite(str, Enum):
     ops = "ops"
     simt = "simt"
+    dispatch = "dispatch"
 
 
 DeviceOption = Annotated[
@@ -118,22 +119,45 @@ def bench(
         Suite,
         typer.Option(
             help="ops: the operations. simt: what 32 lanes, the checker, barriers and compilation cost; "
-            "takes only --rounds and --json."
+            "takes only --rounds and --json. dispatch: what a dispatch costs apart from its work; takes all "
+            "but --op and --threads."
         ),
     ] = Suite.ops,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of alternating runs.")] = 9,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the memcpy compared with.")] = 2,
     json: Annotated[Path | None, typer.Option(help="Write every number to this file.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the numbers of the dispatch suite into this file.")
+    ] = None,
     device: DeviceOption = None,
 ) -> None:
-    """Times the operations against memcpy and other libraries, or what checking and compiling kernels costs.
+    """Times the operations against memcpy and other libraries, or what checking and compiling kernels costs,
+    or what a dispatch costs.
 
     The exit status is 1 if a target is missed, and 2 if the benchmark could not run.
     """
     from metalloid.cli.bench import BenchError, run
+    from metalloid.cli.bench_dispatch import run as run_dispatch
     from metalloid.cli.bench_simt import run as run_simt
 
+    if picture is not None:
+        if suite is not Suite.dispatch:
+            _stop("bench", "only --suite dispatch draws a --picture")
+        try:
+            from metalloid.cli.picture import formats
+        except ModuleNotFoundError as error:
+            _stop(
+                "bench",
+                f"--picture needs {error.name}, which is not installed: pip install 'metalloid[demo]'",
+            )
+        if picture.suffix[1:].lower() not in formats():
+            _stop("bench", f"'{picture}' does not end in one of: {', '.join(sorted(formats()))}")
     try:
+        if suite is Suite.dispatch:
+            done = run_dispatch(
+                _console(), peers=peers, rounds=rounds, json_file=json, picture=picture, device=device
+            )
+            raise typer.Exit(0 if done else 1)
         if suite is Suite.simt:
             raise typer.Exit(0 if run_simt(_console(), rounds=rounds, json_file=json) else 1)
         met = run(

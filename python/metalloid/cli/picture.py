@@ -1,9 +1,9 @@
-"""The picture that the demo writes."""
+"""The pictures that the demo and the benchmark write."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 INK, FAINT = "#1d2733", "#8a94a0"
 OURS, MEMCPY, NUMPY = "#d1495b", "#b9c0c8", "#30638e"
+TORCH, MLX = "#e8a33d", "#5b8e7d"
 
 
 def with_gaps(image: np.ndarray, patch: int, gap: int) -> np.ndarray:
@@ -125,4 +126,78 @@ def draw(
     )
     chart = bottom.subplots(1, 1, gridspec_kw={"left": 0.2, "right": 0.97, "top": 0.88, "bottom": 0.08})
     _bars(chart, results)
+    figure.savefig(path)
+
+
+LIBRARIES = {
+    "metalloid": OURS,
+    "numpy": NUMPY,
+    "torch": TORCH,
+    "torch.compile": TORCH,
+    "mlx": MLX,
+    "mx.compile": MLX,
+}
+
+
+def _dispatch_bars(axes, rows: list[dict[str, Any]], limits: tuple[float, float]) -> None:
+    places = np.arange(len(rows))
+    medians = [row["median"] for row in rows]
+    axes.barh(places, medians, 0.72, color=[LIBRARIES[row["who"]] for row in rows])
+    for place, row in zip(places, rows, strict=True):
+        target = row["target"]
+        if target is not None:
+            axes.plot([target, target], [place - 0.42, place + 0.42], color=INK, linewidth=1.6)
+        axes.annotate(
+            f"{row['median']:,.0f}" + (f"  (target {target:,.0f})" if target is not None else ""),
+            (max(row["median"], target or 0), place),
+            (5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=INK if row["who"] == "metalloid" else FAINT,
+        )
+    axes.set_yticks(places, [f"{row['who']}   {row['what']}" for row in rows], fontsize=9.5)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_xlim(*limits)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(FAINT)
+    axes.tick_params(axis="y", length=0, colors=INK)
+    axes.tick_params(axis="x", which="both", colors=FAINT, labelsize=9)
+    axes.grid(axis="x", color="#e6e9ec", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def draw_dispatch(path: Path, results: dict[str, Any]) -> None:
+    """Writes the chart of what `metalloid bench --suite dispatch` measured, given as its JSON."""
+    # Below a nanosecond is noise, and a logarithm knows no less than nothing.
+    rows = [row for row in results["rows"] if row["median"] is not None and row["median"] >= 1]
+    parts = [
+        (title, [row for row in rows if row["group"] == group])
+        for group, title in (
+            ("encode or call", "To encode, build or call one operation"),
+            ("run", "To run one operation"),
+        )
+    ]
+    parts = [(title, part) for title, part in parts if part]
+    every = [value for row in rows for value in (row["median"], row["target"]) if value]
+    limits = (min(every) / 2, max(every) * 3)
+    # In inches: a bar's height is the same in all parts, whatever their number of bars.
+    head, gap, foot, bar = 0.95, 0.75, 0.55, 0.29
+    height = head + foot + gap * (len(parts) - 1) + bar * sum(len(part) for _, part in parts)
+    figure = Figure(figsize=(11, height), dpi=120, facecolor="white")
+    FigureCanvasAgg(figure)
+    top = height - head
+    for title, part in parts:
+        size = bar * len(part)
+        axes = figure.add_axes((0.37, (top - size) / height, 0.6, size / height))
+        _dispatch_bars(axes, part, limits)
+        axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=8)
+        top -= size + gap
+    axes.set_xlabel(
+        "nanoseconds, median, on a logarithmic scale; 64 elements of float32", fontsize=9.5, color=FAINT
+    )
+    figure.text(0.02, 1 - 0.32 / height, results["environment"]["machine"], fontsize=9.5, color=FAINT)
     figure.savefig(path)

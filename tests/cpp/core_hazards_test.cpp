@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "metalloid/hazards.h"
+#include "metalloid/storage.h"
 
 using namespace metalloid;
 
@@ -96,7 +97,7 @@ TEST_CASE("barriers go where a list of all uses since the last one says") {
         auto [begin, end] = some_range(random, 20);
         if (random() % 10 == 0) end = begin;
         const auto kind = random() % 4;  // half of them only read
-        uses.push_back({storages[random() % known].get(), begin, end, kind != 3, kind > 1});
+        uses.push_back({storages[random() % known].get(), begin, end, kind != 3, kind > 1, 0});
       }
       uint64_t found = 0;
       for (const MemoryUse& use : uses) {
@@ -135,7 +136,7 @@ TEST_CASE("a dispatch costs what its own ranges cost, not what came before") {
       const auto start = Clock::now();
       for (const uint64_t end = i + 5000; i < end; ++i) {
         const uint64_t at = one_storage ? places[i] * apart : 0;
-        const MemoryUse use{storages[one_storage ? 0 : places[i]].get(), at, at + 32, false, true};
+        const MemoryUse use{storages[one_storage ? 0 : places[i]].get(), at, at + 32, false, true, 0};
         REQUIRE_FALSE(tracker.note({&use, 1}));
       }
       seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
@@ -156,7 +157,7 @@ TEST_CASE("a dispatch costs what its own ranges cost, not what came before") {
     for (int i = 0; i < 1000; ++i) tracker.barrier();
     CHECK(std::chrono::duration<double>(Clock::now() - start).count() < 0.1);
     CHECK(tracker.idle());
-    const MemoryUse again{storages[0].get(), 0, 32, false, true};
+    const MemoryUse again{storages[0].get(), 0, 32, false, true, 0};
     CHECK_FALSE(tracker.note({&again, 1}));
   }
 }

@@ -181,7 +181,7 @@ TEST_CASE("memory that may be live at once limits how wide a wave is") {
     const size_t after = count_barriers(graph.nodes);
     const MemoryPlan plan = plan_memory(graph.nodes, graph.internal);
     CAPTURE(most);
-    CHECK(plan.peak <= std::max(most, 3 * bytes));
+    CHECK(plan.peak <= most + bytes);  // the oldest node comes whatever it takes
     CHECK(after < before);
     if (most == 64 * bytes) CHECK(after == 2);
   }

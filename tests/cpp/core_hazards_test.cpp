@@ -104,7 +104,7 @@ TEST_CASE("barriers go where a list of all uses since the last one says") {
         found += std::any_of(model.begin(), model.end(),
                              [&](const MemoryUse& other) { return conflict(use, other); });
       }
-      if (everything) found = !uses.empty();
+      found += everything && !uses.empty();
       REQUIRE(tracker.note(uses) == (found > 0));
       conflicts += found;
       REQUIRE(tracker.conflict_count() == conflicts);

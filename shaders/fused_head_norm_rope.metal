@@ -30,7 +30,8 @@ inline void turn_head(constant FusedHeadNormRopeParams& params, const device T* 
   }
   for (uint i = pairs + lane; i < offset; i += width) row[i] = float(in[i]) * inverse * turn.own[i];
   for (uint i = offset + pairs + lane; i < dim; i += width) row[i] = float(in[i]) * inverse * turn.own[i];
-  simdgroup_barrier(mem_flags::mem_threadgroup);
+  // The row is written over where y is x.
+  simdgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);
   writer.store_row(out, row, dim, lane, width);
   simdgroup_barrier(mem_flags::mem_threadgroup);
 }
@@ -45,7 +46,9 @@ inline void turn_heads(constant FusedHeadNormRopeParams& params, const device T*
   for (uint first = team.simdgroup; first < heads; first += team.simdgroups * heads_at_once) {
     float inverse[heads_at_once];
     for (uint j = 0; j < heads_at_once; j++) {
-      const device T* in = x + start + ulong(min(first + j * team.simdgroups, heads - 1)) * dim;
+      // Past the end one of its own: another SIMD-group may write over others where y is x.
+      const uint head = first + j * team.simdgroups;
+      const device T* in = x + start + ulong(head < heads ? head : first) * dim;
       prefetch(in + 8 * dim, dim);
       inverse[j] = inverse_rms(in, dim, params.eps, team.lane, team.width);
     }

@@ -20,7 +20,8 @@ inline void turn_heads(constant HeadRopeParams& params, const device T* x, devic
     for (uint i = team.lane; i < pairs; i += team.width) {
       turn_pair(row, turn, i, pairs, offset, float(in[i]), float(in[i + offset]));
     }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
+    // The row is written over where y is x.
+    simdgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);
     if (2 * pairs == dim) {
       writer.store_row(out, row, dim, team.lane, team.width);
     } else {

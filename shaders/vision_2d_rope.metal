@@ -25,7 +25,8 @@ inline void turn_heads(constant Vision2dRopeParams& params, const device T* x, d
         row[base + quarter + i] = b * cosine + a * sine;
       }
     }
-    simdgroup_barrier(mem_flags::mem_threadgroup);
+    // The row is written over where y is x.
+    simdgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);
     writer.store_row(y + start + ulong(head) * dim, row, dim, team.lane, team.width);
     simdgroup_barrier(mem_flags::mem_threadgroup);
   }

@@ -89,3 +89,14 @@ def test_an_output_that_is_never_written_is_found_when_it_is_read(simt):
     assert caught.value.variable == "x"
     with simt.commands() as cmd:
         ml.ops.rms_norm(cmd, simt.empty((8, 64), checked=False))
+
+
+@pytest.mark.parametrize("case", [c for c in SMALL if c.in_place], ids=str)
+@pytest.mark.usefixtures("seed")
+def test_in_place_no_thread_needs_what_another_overwrites(simt, rng, case):
+    arrays = case.make(rng)
+    for name in case.in_place:
+        inputs = {key: simt.array(a) for key, a in arrays.items()}
+        with simt.commands() as cmd:
+            case.encode(cmd, inputs, out=inputs[name])
+        case.check(inputs[name], arrays, f"in place of {name}")

@@ -106,7 +106,7 @@ class Graph final : public Encoder {
     auto operator<=>(const Site&) const = default;
   };
   struct Named {
-    explicit Named(const Buffer& buffer) : buffer(buffer) {}
+    explicit Named(Buffer from) : buffer(std::move(from)) {}
 
     Buffer buffer;
     // Where the nodes use it, as recorded and as they run.

@@ -67,17 +67,22 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
                                " (the device's max_buffer_length)"));
   }
 
-  Garbage garbage;
   Storage* storage = nullptr;
   {
     std::lock_guard lock(mutex_);
     storage = take_cached(size_class);
-    if (!storage) {
+  }
+  if (!storage) {
+    // Lets go of what completed work kept, which comes back here: so not with the lock held.
+    device_->retire();
+    Garbage garbage;
+    {
+      std::lock_guard lock(mutex_);
       collect_locked(garbage);
       storage = take_cached(size_class);
     }
+    destroy(garbage);
   }
-  destroy(garbage);
   if (storage) return StorageRef(storage);
 
   auto buffer = NS::TransferPtr(metal_->newBuffer(capacity, kOptions));
@@ -158,6 +163,7 @@ void StoragePool::collect() {
 }
 
 void StoragePool::empty_cache() {
+  device_->retire();
   Garbage garbage;
   {
     std::lock_guard lock(mutex_);
@@ -197,7 +203,7 @@ void StoragePool::collect_locked(Garbage& garbage) {
     const uint32_t index = queue->index();
     // Freed in about the order of use, so the first that is still in use ends the search.
     while (Storage* storage = waiting_[index].oldest) {
-      if (!queue->timeline().reached(storage->last_use[index].load(std::memory_order_relaxed))) break;
+      if (!queue->timeline().seen(storage->last_use[index].load(std::memory_order_relaxed))) break;
       waiting_[index].remove(storage);
       if (!keep_waiting(storage, index + 1)) put_back(storage, garbage);
     }

@@ -267,8 +267,15 @@ class Machine:
         What is dead may write over what a producer reads, which then runs later.
         """
         producers = set(fused.values())
+        read = {}
         cmd = self.device.commands(concurrent=False)
         for i, step in enumerate(self.program.steps):
+            if i in producers and check:
+                # It runs later than it was recorded, when what it reads has to be the same.
+                cmd.commit_and_wait()
+                cmd = self.device.commands(concurrent=False)
+                consumer = next(c for c, producer in fused.items() if producer == i)
+                read[i] = self.inputs_of(self.program.steps[consumer], step)
             if i in producers or i not in live:
                 continue
             first = self.program.steps[fused[i]] if i in fused else None
@@ -278,6 +285,11 @@ class Machine:
             # What comes in, before the step may write over it.
             cmd.commit_and_wait()
             before = self.inputs_of(step, first)
+            for name in {"x", "weight"} & set(before):
+                earlier = read[fused[i]][name]
+                np.testing.assert_array_equal(
+                    bits(before[name]), bits(earlier), err_msg=f"{name} of step {fused[i]} changed before {i}"
+                )
             cmd = self.device.commands(concurrent=False)
             self.encode(cmd, step, "", first)
             cmd.commit_and_wait()

@@ -102,7 +102,7 @@ void track_allocations(benchmark::State& state) {
   HazardTracker tracker;
   for (auto _ : state) {
     for (size_t i = 1; i < memory.size(); ++i) {
-      const MemoryUse uses[] = {{storage(0), 0, 256, true, false}, {storage(i), 0, 256, false, true}};
+      const MemoryUse uses[] = {{storage(0), 0, 256, true, false, 0}, {storage(i), 0, 256, false, true, 0}};
       benchmark::DoNotOptimize(tracker.note(uses));
     }
     tracker.barrier();
@@ -121,8 +121,8 @@ void track_ranges(benchmark::State& state) {
   for (auto _ : state) {
     for (uint64_t i = 0; i < count; ++i) {
       const uint64_t begin = 512 * (i * 7919 % count);  // in no order
-      const MemoryUse uses[] = {{storage(0), 0, 256, true, false},
-                                {storage(1), begin, begin + 256, false, true}};
+      const MemoryUse uses[] = {{storage(0), 0, 256, true, false, 0},
+                                {storage(1), begin, begin + 256, false, true, 0}};
       benchmark::DoNotOptimize(tracker.note(uses));
     }
     tracker.barrier();
@@ -184,7 +184,7 @@ std::unique_ptr<Graph> chain(const Tiny& tiny, int64_t count, bool optimized) {
 void replay(benchmark::State& state, bool waits) {
   Tiny tiny;
   std::unique_ptr<Graph> graph = chain(tiny, kMany, state.range(0) != 0);
-  const auto count = static_cast<uint32_t>(graph->nodes().size());
+  const auto count = static_cast<uint32_t>(graph->size());
   const auto run = [&] {
     const double start = now();
     CommandEncoder encoder(tiny.device);
@@ -226,7 +226,7 @@ void record_and_optimize(benchmark::State& state) {
     std::unique_ptr<Graph> graph = recorded(tiny, count);
     graph->optimize({});
     const double taken = now() - start;
-    if (static_cast<int64_t>(graph->nodes().size()) < count * 2 / 3) state.SkipWithError("nodes are missing");
+    if (static_cast<int64_t>(graph->size()) < count * 2 / 3) state.SkipWithError("nodes are missing");
     least = std::min(least, taken);
     state.SetIterationTime(taken);  // without giving the nodes back
   }

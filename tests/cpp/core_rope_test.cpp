@@ -3,7 +3,7 @@
 #include <cstring>
 #include <string>
 
-#include "metalloid/encoder.h"
+#include "metalloid/command_encoder.h"
 #include "ops/fused_head_norm_rope.h"
 #include "ops/rope.h"
 #include "ops/rope_neox.h"

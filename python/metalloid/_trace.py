@@ -40,13 +40,13 @@ class trace:
 
     The file, in the Trace Event Format, has a track for each thread of the host, with what it encoded,
     committed and waited for, and one for each queue of a device, with its command buffers and the dispatches
-    in them. It has what is encoded into command buffers that are begun and committed in the block. The end of
-    the block waits for them; what has not ended some seconds later is there as unfinished. The file is written
-    when an exception ends the block as well, but not by the child of a fork.
+    in them. It has what is encoded into command buffers that are begun and committed in the block. The end
+    of the block waits for them; what has not ended some seconds later is there as unfinished. The file is
+    written when an exception ends the block as well, but not by the child of a fork.
 
-    To be timed, every dispatch has an encoder of its own: dispatches that would overlap run one after another,
-    and a graph is encoded step by step. Results are the same, but the checks of the device "simt" find no
-    dispatches that lack a barrier between them. Its times are those of the checker, not of a GPU.
+    To be timed, every dispatch has an encoder of its own: dispatches that would overlap run one after the
+    other, and a graph is encoded step by step. Results are the same, but the checks of the device "simt" find
+    no dispatches that lack a barrier between them. Its times are those of the checker, not of a GPU.
 
     Once the block has ended, ``rows`` and ``table()`` tell the times by kernel, as profile() does. After a
     million events no more are kept, which the file and the table say.
@@ -117,8 +117,8 @@ class profile(trace):
         with ml.profile():
             ...
 
-    ``rows`` has the same as a list of ProfileRow, ``table()`` as text; ``print=False`` prints nothing. What is
-    measured, and what that costs, is as with trace().
+    ``rows`` has the same as a list of ProfileRow, ``table()`` as text; ``print=False`` prints nothing. What
+    is measured, and what that costs, is as with trace().
 
     Raises Error if another profile or trace is on.
     """

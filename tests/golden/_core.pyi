@@ -43,6 +43,7 @@ class KernelFault(Error):
 
     kind            "threadgroup-race", "out-of-bounds", ...: the table in docs/checker.md
     kernel          its name
+    label           of the encoder, its groups and the dispatch, separated by slashes
     variable        the argument or threadgroup variable; "" where it is none
     address_space   "device", "constant", "threadgroup" or ""
     offset          bytes from the start of the variable
@@ -62,6 +63,8 @@ class KernelFault(Error):
     kind: str = ''
 
     kernel: str = ''
+
+    label: str = ''
 
     variable: str = ''
 
@@ -596,10 +599,10 @@ class Encoder:
         threadgroups   how many threadgroups there are instead
         args           the values of ``kernel.arguments``, as a list or tuple in their order (without
                        those that are not active, if you like) or as a dict of names
-        reads, writes  the buffers, or views of them, that the kernel reads and writes, where that is
-                       less or more than what its arguments tell: all of a buffer that it may write
-                       counts as written otherwise. A kernel with both does nothing else, so that a
-                       graph may move or remove it
+        reads, writes  the buffers, or views of them, that the kernel reads, and those that it writes all
+                       bytes of, where that is less or more than its arguments tell: otherwise a buffer that
+                       may be written counts as read and written from end to end. A kernel with both lists
+                       does nothing else, so that a graph may move or remove it
         label          what a graph, a trace or a debugger calls it; the kernel's name by default
 
         Sizes are an integer or up to three, x first; a grid of none runs nothing. A value is a Buffer
@@ -705,6 +708,227 @@ class CommandEncoder(Encoder):
     def __enter__(self) -> CommandEncoder: ...
 
     def __exit__(self, type: object, value: object, traceback: object) -> None: ...
+
+    def __repr__(self) -> str: ...
+
+class GraphNode:
+    """What there is to know of one dispatch of a graph. A copy."""
+
+    @property
+    def name(self) -> str:
+        """The operation, or the name of the kernel."""
+
+    @property
+    def label(self) -> str:
+        """What dispatch(label=) was given, else ""."""
+
+    @property
+    def group(self) -> str:
+        """The debug groups that it is in, separated by slashes."""
+
+    @property
+    def origins(self) -> list[int]:
+        """
+        The places of the recorded dispatches that it stands for; several if it is fused.
+        """
+
+    @property
+    def reads(self) -> list[tuple[int, int, int]]:
+        """
+        The bytes that it reads: (allocation, begin, end), with a number for each allocation.
+        """
+
+    @property
+    def writes(self) -> list[tuple[int, int, int]]:
+        """The bytes that it writes, in the same way."""
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """The threadgroups, or the threads, along each axis."""
+
+    @property
+    def by_threads(self) -> bool:
+        """Whether ``grid`` counts threads."""
+
+    @property
+    def threadgroup(self) -> tuple[int, int, int]:
+        """The threads of a threadgroup along each axis."""
+
+    @property
+    def barrier(self) -> bool:
+        """Whether it waits for all dispatches before it."""
+
+    @property
+    def pure(self) -> bool:
+        """Whether it does nothing but write what ``writes`` says."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the buffers that it reads and writes."""
+
+    def __repr__(self) -> str: ...
+
+class MemoryPlan:
+    """How the buffers that live only inside a graph share memory."""
+
+    @property
+    def buffers(self) -> int:
+        """How many there are."""
+
+    @property
+    def unshared(self) -> int:
+        """The bytes that they would take each for itself."""
+
+    @property
+    def peak(self) -> int:
+        """The bytes that they take together."""
+
+    def __repr__(self) -> str: ...
+
+class Graph(Encoder):
+    """
+    Dispatches recorded once and run any number of times, made by Device.record().
+
+    It takes operations and dispatches like a CommandEncoder, to the end of its ``with`` block or until
+    finish(); nothing runs meanwhile. After that run() replays them in one call. What nobody but the graph
+    refers to by then is the graph's own: optimize() may do without it, or have it share memory. Buffers
+    that the program keeps hold their results after every run. A graph belongs to one thread at a time.
+    """
+
+    @property
+    def label(self) -> str:
+        """What Device.record() was given, else ""."""
+
+    @property
+    def recording(self) -> bool:
+        """Whether it still records."""
+
+    @property
+    def optimized(self) -> bool:
+        """Whether optimize() was called."""
+
+    def finish(self) -> None:
+        """Ends the recording, as the end of a ``with`` block does."""
+
+    def __enter__(self) -> Graph: ...
+
+    def __exit__(self, type: object, value: object, traceback: object) -> None: ...
+
+    def optimize(self, *, remove_dead: bool = True, fuse: bool = True, reorder: bool = True, plan_memory: bool = True, depth: int = 4096, max_live_bytes: int | None = None) -> Graph:
+        """
+        Makes the graph cheaper to run and returns it. The results stay what they are: bit for bit, but
+        where fuse leaves out the rounding of what it does not store any more.
+
+        remove_dead     leaves out dispatches whose results nobody reads
+        fuse            makes one dispatch of rms_norm and a mul or rope_neox that alone reads its result
+        reorder         puts independent dispatches side by side, so that fewer barriers are needed
+        plan_memory     lets the graph's own buffers share memory by lifetime
+        depth           how many dispatches ahead of its place one may be moved
+        max_live_bytes  what the graph's own buffers may take at once for the sake of fewer barriers;
+                        twice what they take as recorded, at least 64 MiB, by default
+
+        Dispatches of kernels of your own are not moved, and none across them, unless dispatch() was told
+        what they read and write.
+        """
+
+    def name(self, name: str, buffer: Buffer) -> None:
+        """
+        Names a buffer, or a view of one, for rebind(). Raises ValidationError if the name is taken or the
+        memory has a name.
+        """
+
+    @property
+    def names(self) -> dict[str, Buffer]:
+        """The named buffers that the dispatches use now."""
+
+    def rebind(self, name: str, buffer: Buffer) -> None:
+        """
+        Has the dispatches use another buffer of the same shape and type, or another part of the same one,
+        in the place of the named one, from the next run on.
+
+        It may overlap what other dispatches use: then the graph is optimised anew, if it was. Raises
+        ValidationError for another shape, type or device, an offset that differs by no multiple of 16
+        bytes, or read-only memory for what is written.
+        """
+
+    def update(self, node: str | int, **values: object) -> None:
+        """
+        Changes values that a dispatch was given in the place of buffers, from the next run on.
+
+        node    the label that dispatch() was given, or the place of the dispatch in the recording
+        values  by the names of the kernel's arguments; of operations ``eps`` or ``scale``
+
+        Raises ValidationError for unknown names and values that dispatch() would refuse.
+        """
+
+    def encode(self, cmd: CommandEncoder, start: int | None = None, stop: int | None = None) -> None:
+        """
+        Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch which
+        touches all memory.
+        """
+
+    def commit(self, start: int | None = None, stop: int | None = None, *, early: int = 0, queue: Queue | None = None) -> Submission:
+        """
+        Hands the nodes, or those of a slice, to the device, and returns without waiting.
+
+        early  how many of them to hand over first, for the device to begin with while the others are
+               being encoded
+        queue  where to; the device's own by default. A run on another queue than the last one waits for
+               that, as they share the graph's memory
+        """
+
+    def run(self, start: int | None = None, stop: int | None = None) -> None:
+        """
+        Runs the nodes, or those of a slice, and waits for them. Raises as CommandEncoder.wait() does.
+        """
+
+    def clone(self) -> Graph:
+        """
+        Another graph with the same dispatches, names and optimisations, to be changed and run by itself.
+        Both use the buffers that the program keeps; each has memory for the graph's own.
+        """
+
+    def __len__(self) -> int: ...
+
+    @property
+    def nodes(self) -> list[GraphNode]:
+        """The dispatches, as they run."""
+
+    @property
+    def edges(self) -> list[tuple[int, int]]:
+        """
+        Which nodes have to run before which, because both touch the same bytes.
+        """
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that all nodes read and write."""
+
+    @property
+    def barrier_count(self) -> int:
+        """The barriers of a run."""
+
+    @property
+    def conflict_count(self) -> int:
+        """The arguments that needed a barrier."""
+
+    @property
+    def removed_count(self) -> int:
+        """The dispatches left out."""
+
+    @property
+    def fused_count(self) -> int:
+        """The pairs of dispatches that became one."""
+
+    @property
+    def memory(self) -> MemoryPlan:
+        """How the graph's own buffers share memory, if optimize() planned that."""
+
+    def to_svg(self, path: str | PathLike[str] | None = None) -> str:
+        """
+        A drawing of the nodes, their dependencies, fusions and barriers, as SVG; also written to a file
+        if ``path`` is given.
+        """
 
     def __repr__(self) -> str: ...
 
@@ -833,6 +1057,11 @@ class Device:
 
     def event(self) -> Event:
         """A new event with the value 0; see Event."""
+
+    def record(self, label: str | None = None) -> Graph:
+        """
+        A graph that records what is encoded into it; see Graph. ``label`` shows in traces and debuggers.
+        """
 
     def kernels(self) -> list[str]:
         """The names of the built-in kernels."""

@@ -58,7 +58,7 @@ def fused_head_norm_rope(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer
     Zhang and Sennrich 2019, arXiv:1910.07467; Su et al. 2021, arXiv:2104.09864.
     """
 
-def rope_neox(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, *, cos: metalloid._core.Buffer | None = None, sin: metalloid._core.Buffer | None = None, positions: metalloid._core.Buffer | None = None, theta: float = 10000.0, freq_factors: metalloid._core.Buffer | None = None, half_rope_dim: int | None = None, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def rope_neox(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, *, cos: metalloid._core.Buffer | None = None, sin: metalloid._core.Buffer | None = None, positions: metalloid._core.Buffer | None = None, theta: float = 10000.0, freq_factors: metalloid._core.Buffer | None = None, half_rope_dim: int | None = None, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Rotary embedding of every head of every token: ``fused_head_norm_rope`` without the norm.
 
@@ -82,7 +82,7 @@ def rope_neox(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, *,
     Su et al. 2021, arXiv:2104.09864.
     """
 
-def vision_2d_rope(cmd: metalloid._core.CommandEncoder, x: metalloid._core.Buffer, pos_x: metalloid._core.Buffer, pos_y: metalloid._core.Buffer, *, theta: float = 10000.0, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def vision_2d_rope(cmd: metalloid._core.Encoder, x: metalloid._core.Buffer, pos_x: metalloid._core.Buffer, pos_y: metalloid._core.Buffer, *, theta: float = 10000.0, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Two-dimensional rotary embedding of vision towers.
 
@@ -127,7 +127,7 @@ def gated_delta_net_chunk_o(cmd: metalloid._core.Encoder, q: metalloid._core.Buf
     Raises ValidationError if a shape or type does not fit. Yang et al. 2024, arXiv:2412.06464.
     """
 
-def add(cmd: metalloid._core.CommandEncoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def add(cmd: metalloid._core.Encoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Sum of two arrays, element by element: ``y = a + b``.
 
@@ -138,7 +138,7 @@ def add(cmd: metalloid._core.CommandEncoder, a: metalloid._core.Buffer, b: metal
     Raises ValidationError if a shape or type does not fit.
     """
 
-def mul(cmd: metalloid._core.CommandEncoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def mul(cmd: metalloid._core.Encoder, a: metalloid._core.Buffer, b: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     Product of two arrays, element by element: ``y = a * b``.
 
@@ -149,7 +149,7 @@ def mul(cmd: metalloid._core.CommandEncoder, a: metalloid._core.Buffer, b: metal
     Raises ValidationError if a shape or type does not fit.
     """
 
-def silu_mul(cmd: metalloid._core.CommandEncoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def silu_mul(cmd: metalloid._core.Encoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     SwiGLU: ``y = silu(gate) * up``, with ``silu(v) = v / (1 + exp(-v))``.
 
@@ -161,7 +161,7 @@ def silu_mul(cmd: metalloid._core.CommandEncoder, gate: metalloid._core.Buffer, 
     Raises ValidationError if a shape or type does not fit. Shazeer 2020, arXiv:2002.05202.
     """
 
-def gelu_mul(cmd: metalloid._core.CommandEncoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
+def gelu_mul(cmd: metalloid._core.Encoder, gate: metalloid._core.Buffer, up: metalloid._core.Buffer, *, out: metalloid._core.Buffer | None = None) -> metalloid._core.Buffer:
     """
     GeGLU: ``y = gelu(gate) * up``, with ``gelu(v) = v / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 * v**3)))``.
 

@@ -4,6 +4,7 @@
 #include <nanobind/nanobind.h>
 
 #include <exception>
+#include <string>
 #include <string_view>
 
 #include "metalloid/buffer.h"
@@ -25,6 +26,7 @@ void bind_device(nb::module_& m);
 void bind_encoder(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_ops(nb::module_& m);
+void bind_trace(nb::module_& m);
 
 // A new exception class, as an attribute of the module too.
 PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases);
@@ -96,6 +98,10 @@ class NoGil {
  private:
   PyThreadState* state_;
 };
+
+// What `call` returns, called with the GIL from any depth of a call of Python's; empty once the interpreter
+// ends.
+std::string with_gil(std::string (*call)());
 
 // Wait without the GIL, if there is something to wait for.
 void wait_to_read(const Buffer& buffer);

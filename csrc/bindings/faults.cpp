@@ -22,6 +22,7 @@ nb::object exception_of(const Fault& fault, const std::string& text) {
   nb::object side_class = nb::module_::import_("metalloid").attr("FaultThread");
   instance.attr("kind") = fault.kind;
   instance.attr("kernel") = fault.kernel;
+  instance.attr("label") = fault.label;
   instance.attr("variable") = fault.variable;
   instance.attr("address_space") = fault.address_space;
   instance.attr("offset") = fault.offset;
@@ -113,6 +114,7 @@ void bind_faults(nb::module_& m, nb::handle base) {
       "A checked device found a kernel doing wrong. ``str()`` is the whole report. The fields:\n\n"
       "kind            \"threadgroup-race\", \"out-of-bounds\", ...: the table in docs/checker.md\n"
       "kernel          its name\n"
+      "label           of the encoder, its groups and the dispatch, separated by slashes\n"
       "variable        the argument or threadgroup variable; \"\" where it is none\n"
       "address_space   \"device\", \"constant\", \"threadgroup\" or \"\"\n"
       "offset          bytes from the start of the variable\n"
@@ -128,8 +130,8 @@ void bind_faults(nb::module_& m, nb::handle base) {
       "text            the report of this fault alone\n"
       "faults          all of the command buffer, this one first",
       base);
-  for (const char* field : {"kind", "kernel", "variable", "address_space", "file", "code", "second_file",
-                            "second_code", "message", "text"}) {
+  for (const char* field : {"kind", "kernel", "label", "variable", "address_space", "file", "code",
+                            "second_file", "second_code", "message", "text"}) {
     nb::handle(kernel_fault).attr(field) = "";
   }
   for (const char* field : {"offset", "element", "bytes", "line", "second_line", "seed"}) {

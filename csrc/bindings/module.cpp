@@ -77,6 +77,18 @@ NoGil::~NoGil() {
   PyEval_RestoreThread(state_);
 }
 
+std::string with_gil(std::string (*call)()) {
+  if (!let_go) return call();
+  TakesGil takes;
+  if (!takes.allowed()) return {};
+  nb::gil_scoped_acquire gil;
+  takes.done();
+  const bool before = std::exchange(let_go, false);
+  std::string result = call();
+  let_go = before;
+  return result;
+}
+
 NB_MODULE(_core, m) {
   m.doc() = "The compiled part of metalloid. Use the names in the package itself.";
   m.attr("__version__") = METALLOID_VERSION;
@@ -94,6 +106,7 @@ NB_MODULE(_core, m) {
   bind_graph(m);
   bind_device(m);
   bind_ops(m);
+  bind_trace(m);
 
   init_encoders();
   set_wait_hook(check_signals);

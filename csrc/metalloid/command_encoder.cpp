@@ -11,6 +11,16 @@ namespace {
 
 std::atomic<uint64_t> encoder_ids{0};
 
+// Bytes read and written.
+std::pair<uint64_t, uint64_t> bytes_of(std::span<const MemoryUse> uses) {
+  uint64_t reads = 0, writes = 0;
+  for (const MemoryUse& use : uses) {
+    if (use.reads) reads += use.end - use.begin;
+    if (use.writes) writes += use.end - use.begin;
+  }
+  return {reads, writes};
+}
+
 }  // namespace
 
 // Taken for the length of a call. Not a lock: an encoder shared by two threads is a mistake, and waiting
@@ -81,6 +91,8 @@ void CommandEncoder::open_command_buffer() {
   held_.reserve(16);
   command_buffer_ = queue_.begin_command_buffer();
   if (!label().empty()) command_buffer_->setLabel(ns_string(label()).get());
+  if (trace::on()) [[unlikely]]
+    trace_ = trace::Recording::begin(queue_, label());
 }
 
 void CommandEncoder::open() {
@@ -90,10 +102,12 @@ void CommandEncoder::open() {
   } else {
     // An encoder begins with nothing bound and after all others.
     forget_bindings();
-    tracker_.barrier();
+    // The barriers under a trace are those that there are without.
+    if (!trace_ || trace_->take_split()) tracker_.barrier();
   }
-  encoder_ = command_buffer_->computeCommandEncoder(concurrent() ? MTL::DispatchTypeConcurrent
-                                                                 : MTL::DispatchTypeSerial);
+  const MTL::DispatchType type = concurrent() ? MTL::DispatchTypeConcurrent : MTL::DispatchTypeSerial;
+  encoder_ =
+      trace_ ? trace_->encoder(command_buffer_.get(), type) : command_buffer_->computeCommandEncoder(type);
   if (!encoder_) throw DeviceError("Device.commands: Metal gave no compute encoder");
   encoder_->retain();
   encoder_->waitForFence(queue_.fence());
@@ -150,6 +164,16 @@ void CommandEncoder::order(std::span<const MemoryUse> uses) {
 void CommandEncoder::put_barrier() {
   encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
   ++barriers_;
+  if (trace_) [[unlikely]]
+    trace_->barrier();
+}
+
+void CommandEncoder::traced(const trace::Encoded& dispatch, std::string_view group) {
+  AutoreleaseScope scope;
+  trace_->dispatch(dispatch, groups_, group);
+  const std::string_view name = dispatch.label.empty() ? dispatch.name : dispatch.label;
+  encoder_->setLabel(ns_string(std::string(name)).get());
+  end_encoder();
 }
 
 void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeline,
@@ -185,6 +209,10 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
   encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
                                  MTL::Size(threads.x, threads.y, threads.z));
   ++dispatches_;
+  if (trace_) [[unlikely]] {
+    const auto [reads, writes] = bytes_of({uses, count});
+    traced({operation.name, pipeline.name, {}, threadgroups, threads, false, reads, writes});
+  }
 }
 
 void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
@@ -229,13 +257,22 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
         break;
     }
   }
+  // Faults name their debug groups.
+  const bool named = !declared.label.empty() && device_.checked();
+  if (named) encoder_->pushDebugGroup(ns_string(std::string(declared.label)).get());
   const MTL::Size size(x, y, z), threads(threadgroup.x, threadgroup.y, threadgroup.z);
   if (grid.unit == Grid::Unit::threads) {
     encoder_->dispatchThreads(size, threads);
   } else {
     encoder_->dispatchThreadgroups(size, threads);
   }
+  if (named) encoder_->popDebugGroup();
   ++dispatches_;
+  if (trace_) [[unlikely]] {
+    const auto [reads, writes] = bytes_of(uses_of(kernel, values, declared, uses_));
+    traced({kernel.name(), kernel.name(), declared.label, grid.size, threadgroup,
+            grid.unit == Grid::Unit::threads, reads, writes});
+  }
 }
 
 void CommandEncoder::barrier() {
@@ -244,6 +281,8 @@ void CommandEncoder::barrier() {
   if (encoder_) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);
   tracker_.barrier();
   ++barriers_;
+  if (trace_) [[unlikely]]
+    trace_->barrier();
 }
 
 void CommandEncoder::forget_bindings() {
@@ -267,7 +306,8 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
   bool told = false;
   for (uint32_t place = first; place < last;) {
     uint32_t begin = 0, count = 0;
-    const MTL::IndirectCommandBuffer* commands = program->commands(place, begin, count);
+    // What a command buffer of Metal's holds cannot be timed one by one.
+    const MTL::IndirectCommandBuffer* commands = trace_ ? nullptr : program->commands(place, begin, count);
     if (!commands) {
       // What stands before the first is not the program's to order.
       replay_step(*program, place, place > first && program->steps()[place].barrier);
@@ -292,6 +332,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
 
 void CommandEncoder::replay_step(const Program& program, uint32_t place, bool barrier) {
   const Program::Step& step = program.steps()[place];
+  begin();
   if (barrier) put_barrier();
   set_pipeline(*step.pipeline);
   for (uint32_t i = step.first_binding; i < step.first_binding + step.bindings; ++i) {
@@ -305,6 +346,11 @@ void CommandEncoder::replay_step(const Program& program, uint32_t place, bool ba
   for (uint32_t i = step.first_memory; i < step.first_memory + step.memories; ++i) {
     set_memory(program.memories()[i].index, program.memories()[i].length);
   }
+  const bool named = device_.checked();
+  if (named) {
+    const std::string& group = step.group;
+    encoder_->pushDebugGroup(ns_string(group.empty() ? step.name : group + "/" + step.name).get());
+  }
   const MTL::Size grid(step.grid.x, step.grid.y, step.grid.z);
   const MTL::Size threads(step.threads.x, step.threads.y, step.threads.z);
   if (step.by_threads) {
@@ -312,7 +358,19 @@ void CommandEncoder::replay_step(const Program& program, uint32_t place, bool ba
   } else {
     encoder_->dispatchThreadgroups(grid, threads);
   }
+  if (named) encoder_->popDebugGroup();
   ++dispatches_;
+  if (trace_) [[unlikely]] {
+    traced({step.name,
+            step.pipeline->name,
+            {},
+            step.grid,
+            step.threads,
+            step.by_threads,
+            step.reads,
+            step.writes},
+           step.group);
+  }
 }
 
 void CommandEncoder::push_group(std::string_view name) {
@@ -354,6 +412,8 @@ void CommandEncoder::signal(Event& event, uint64_t value) {
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
   command_buffer_->encodeSignalEvent(event.metal(), value);
+  if (trace_) [[unlikely]]
+    trace_->event(trace::Mark::Kind::signal, value);
 }
 
 void CommandEncoder::wait_for(Event& event, uint64_t value) {
@@ -363,6 +423,8 @@ void CommandEncoder::wait_for(Event& event, uint64_t value) {
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
   command_buffer_->encodeWait(event.metal(), value);
+  if (trace_) [[unlikely]]
+    trace_->event(trace::Mark::Kind::wait_for, value);
 }
 
 void CommandEncoder::close(Status status) {
@@ -371,6 +433,7 @@ void CommandEncoder::close(Status status) {
     command_buffer_.reset();
     queue_.drop_command_buffer();
   }
+  trace_.reset();
   held_.clear();
   kept_.clear();
   status_.store(status, std::memory_order_release);
@@ -383,7 +446,9 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
   if (command_buffer_) {
     AutoreleaseScope scope;
     if (encoder_) end_encoder();
+    if (trace_) kept_.push_back(trace_->commits());
     serial = queue_.commit(command_buffer_, held_, std::move(kept_));
+    if (trace_) trace_->committed(command_buffer_, serial);
   }
   submission_ = std::make_shared<Submission>(queue_, label(), std::move(command_buffer_), serial);
   // The serial in the storages protects them now.

@@ -15,6 +15,7 @@
 #include "metalloid/hazards.h"
 #include "metalloid/queue.h"
 #include "metalloid/submission.h"
+#include "metalloid/trace.h"
 
 namespace metalloid {
 
@@ -133,6 +134,8 @@ class CommandEncoder final : public Encoder {
   void set_bytes(uint8_t index, const void* bytes, uint64_t length);
   void replay_step(const Program& program, uint32_t place, bool barrier);
   void put_barrier();
+  // For a trace, a dispatch that has just been encoded. Ends its encoder.
+  void traced(const trace::Encoded& dispatch, std::string_view group = {});
   void forget_bindings();
   void set_memory(uint8_t index, uint64_t length);
   void close(Status status);
@@ -158,6 +161,8 @@ class CommandEncoder final : public Encoder {
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;
   std::shared_ptr<Submission> submission_;  // once committed
+  // While a trace is on. Every dispatch has an encoder of its own then.
+  std::shared_ptr<trace::Recording> trace_;
 };
 
 std::string_view name_of(CommandEncoder::Status status);

@@ -1,6 +1,7 @@
 #include "metalloid/event.h"
 
 #include "metalloid/device.h"
+#include "metalloid/trace.h"
 
 namespace metalloid {
 
@@ -17,10 +18,15 @@ std::shared_ptr<Event> Event::create(Device& device) {
 void Event::signal(uint64_t value) {
   check_event_value("Event.signal", value);
   event_->setSignaledValue(value);
+  if (trace::on()) [[unlikely]]
+    trace::mark(trace::Mark::Kind::host_signal, value);
 }
 
 void Event::wait(uint64_t value, std::optional<double> timeout) const {
   check_event_value("Event.wait", value);
+  std::optional<trace::Waiting> traced;
+  if (trace::on()) [[unlikely]]
+    traced.emplace(trace::Mark::Kind::host_wait, nullptr, value);
   if (!wait_for_value(event_.get(), value, deadline_in("Event.wait", timeout))) {
     throw DeviceError(
         text("Event.wait: value is ", this->value(), " after ", *timeout, " seconds, not yet ", value));

@@ -8,6 +8,8 @@ namespace metalloid {
 namespace {
 
 constexpr std::string_view kDomain = "SoftmetalKernelFault";
+// Of lists of names in a message.
+constexpr size_t kMostText = 1000;
 
 // The entries of one fault.
 class Entries {
@@ -54,6 +56,7 @@ Fault fault_of(const Entries& entries) {
   Fault fault;
   fault.kind = entries.string("kind");
   fault.kernel = entries.string("kernel");
+  fault.label = entries.string("label");
   fault.variable = entries.string("variable");
   fault.address_space = entries.string("address_space");
   fault.offset = entries.integer("offset");
@@ -80,6 +83,29 @@ Faults faults_of(const NS::Error* error) {
     faults.push_back(fault_of(Entries(list->object<NS::Dictionary>(i))));
   }
   return faults;
+}
+
+std::string encoders_of(const NS::Error* error) {
+  const NS::Dictionary* user = error ? error->userInfo() : nullptr;
+  const NS::Array* list = user ? user->object<NS::Array>(MTL::CommandBufferEncoderInfoErrorKey) : nullptr;
+  std::string all;
+  // Others are named only where it is not known which one it was.
+  for (const auto state : {MTL::CommandEncoderErrorStateFaulted, MTL::CommandEncoderErrorStateAffected}) {
+    for (NS::UInteger i = 0; list && all.size() < kMostText && i < list->count(); ++i) {
+      auto* info = list->object<MTL::CommandBufferEncoderInfo>(i);
+      if (info->errorState() != state) continue;
+      const std::string label = to_string(info->label());
+      all += (all.empty() ? "encoder " : ", encoder ") + (label.empty() ? text(i) : '"' + label + '"');
+      std::string groups;
+      const NS::Array* names = info->debugSignposts();
+      for (NS::UInteger k = 0; names && groups.size() < kMostText && k < names->count(); ++k) {
+        groups += (groups.empty() ? "" : ", ") + to_string(names->object<NS::String>(k));
+      }
+      if (!groups.empty()) all += " (debug groups " + groups + ")";
+    }
+    if (!all.empty()) break;
+  }
+  return all;
 }
 
 bool FaultLog::take(const Faults& faults) {

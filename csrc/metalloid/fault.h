@@ -31,6 +31,7 @@ struct Fault {
 
   std::string kind;  // "threadgroup-race", "out-of-bounds", ...
   std::string kernel;
+  std::string label;          // of the command buffer, debug groups and the dispatch, separated by slashes
   std::string variable;       // argument or threadgroup variable; empty when it is none
   std::string address_space;  // "device", "constant", "threadgroup" or empty
   int64_t offset = 0;         // bytes from the start of the variable
@@ -57,6 +58,10 @@ class KernelFault : public Error {
 
 // The faults in the error of a command buffer; none when it failed for another reason.
 Faults faults_of(const NS::Error* error);
+
+// The encoder that a command buffer failed in, with its debug groups, or those that may be it; empty where
+// Metal does not tell.
+std::string encoders_of(const NS::Error* error);
 
 // What becomes of the faults that a device finds.
 enum class CheckMode : uint8_t { raise, warn, collect, off };

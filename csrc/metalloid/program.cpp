@@ -79,6 +79,8 @@ Program::Program(Device& device, const std::vector<Node>& nodes, size_t storages
     step.group = node.group;
     uses.clear();
     for (const MemoryUse& use : node.uses) {
+      if (use.reads) step.reads += use.end - use.begin;
+      if (use.writes) step.writes += use.end - use.begin;
       keep(use);
       uses.push_back(placed(use, places));
     }

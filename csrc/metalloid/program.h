@@ -28,7 +28,8 @@ class Program {
     uint32_t first_memory, memories;
     Extent grid, threads;
     bool by_threads;
-    bool barrier;  // before it
+    bool barrier;            // before it
+    uint64_t reads, writes;  // bytes, as recorded
     std::string name;
     std::string group;
   };

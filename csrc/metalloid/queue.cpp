@@ -3,11 +3,13 @@
 #include <signal.h>
 
 #include <new>
+#include <optional>
 #include <system_error>
 #include <thread>
 #include <utility>
 
 #include "metalloid/device.h"
+#include "metalloid/trace.h"
 
 namespace metalloid {
 
@@ -49,7 +51,8 @@ void Watcher::run() {
     if (completed < pending_.begin()->first) {
       lock.unlock();
       // One by one, as nobody can ask for anything before the next one any more.
-      queue_.wait(completed + 1, std::chrono::steady_clock::now() + kSlice);
+      // Not through the queue: a trace tells of waits of the program.
+      if (timeline.wait(completed + 1, std::chrono::steady_clock::now() + kSlice)) queue_.device().collect();
       lock.lock();
     }
     while (!pending_.empty() && timeline.seen(pending_.begin()->first)) {
@@ -75,9 +78,12 @@ Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log,
       index_(index),
       metal_(NS::TransferPtr(device.metal()->newCommandQueue(kCommandBuffers))),
       fence_(NS::TransferPtr(device.metal()->newFence())),
+      descriptor_(NS::TransferPtr(MTL::CommandBufferDescriptor::alloc()->init())),
       timeline_(device.metal(), index, log, checked),
       watcher_(*this) {
   if (!metal_ || !fence_) throw DeviceError("Device: Metal gave no command queue");
+  descriptor_->setRetainedReferences(false);
+  descriptor_->setErrorOptions(MTL::CommandBufferErrorOptionEncoderExecutionStatus);
   if (!label_.empty()) metal_->setLabel(ns_string(label_).get());
 }
 
@@ -100,7 +106,7 @@ NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer() {
       }
     }
     AutoreleaseScope scope;
-    auto buffer = NS::RetainPtr(metal_->commandBufferWithUnretainedReferences());
+    auto buffer = NS::RetainPtr(metal_->commandBuffer(descriptor_.get()));
     if (!buffer) throw DeviceError("Device.commands: Metal gave no command buffer");
     return buffer;
   } catch (...) {
@@ -124,6 +130,9 @@ uint64_t Queue::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::spa
 }
 
 bool Queue::wait(uint64_t serial, const Deadline& deadline) {
+  std::optional<trace::Waiting> traced;
+  if (trace::on() && !timeline_.seen(serial)) [[unlikely]]
+    traced.emplace(trace::Mark::Kind::wait, this, serial);
   if (!timeline_.wait(serial, deadline)) return false;
   device_.collect();
   return true;

@@ -78,6 +78,7 @@ class Queue {
   const uint32_t index_;
   const NS::SharedPtr<MTL::CommandQueue> metal_;
   const NS::SharedPtr<MTL::Fence> fence_;
+  const NS::SharedPtr<MTL::CommandBufferDescriptor> descriptor_;  // of every command buffer
   Timeline timeline_;
   Watcher watcher_;
   std::atomic<uint32_t> open_{0};

@@ -126,6 +126,9 @@ void Timeline::retire() {
       auto failure = std::make_shared<Failure>();
       failure->reason = describe(error, "no reason given");
       failure->faults = faults_of(error);
+      if (failure->faults.empty()) {
+        if (std::string where = encoders_of(error); !where.empty()) failure->reason += "; in " + where;
+      }
       failure->raises = failure->faults.empty() || !log_->take(failure->faults);
       if (failures_.size() == kFailuresKept) failures_.pop_front();
       failures_.emplace_back(front.serial, std::move(failure));

@@ -9,7 +9,8 @@
     y.numpy()
 
 A Device makes Buffers and CommandEncoders; the operations are in metalloid.ops, NumPy oracles for them in
-metalloid.reference. Device.compile() makes kernels of your own, CommandEncoder.dispatch() runs them.
+metalloid.reference. Device.compile() makes kernels of your own, CommandEncoder.dispatch() runs them. trace()
+and profile() tell what ran when.
 """
 
 from collections import namedtuple as _namedtuple
@@ -60,6 +61,7 @@ from ._core import (
     uint64,
 )
 from ._core import __version__ as __version__
+from ._trace import ProfileRow, profile, trace
 
 FaultThread = _namedtuple("FaultThread", "threadgroup simdgroup lane thread dispatch action")
 FaultThread.__doc__ = """A thread that takes part in a KernelFault.
@@ -94,6 +96,7 @@ __all__ = [
     "KernelFaultWarning",
     "Library",
     "MemoryPlan",
+    "ProfileRow",
     "Queue",
     "Reinterpreted",
     "Submission",
@@ -110,9 +113,11 @@ __all__ = [
     "int32",
     "int64",
     "ops",
+    "profile",
     "reinterpret",
     "set_check_settings",
     "threadgroup_memory",
+    "trace",
     "uint8",
     "uint16",
     "uint32",

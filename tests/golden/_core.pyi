@@ -43,6 +43,7 @@ class KernelFault(Error):
 
     kind            "threadgroup-race", "out-of-bounds", ...: the table in docs/checker.md
     kernel          its name
+    label           of the encoder, its groups and the dispatch, separated by slashes
     variable        the argument or threadgroup variable; "" where it is none
     address_space   "device", "constant", "threadgroup" or ""
     offset          bytes from the start of the variable
@@ -62,6 +63,8 @@ class KernelFault(Error):
     kind: str = ''
 
     kernel: str = ''
+
+    label: str = ''
 
     variable: str = ''
 
@@ -862,6 +865,16 @@ class Graph(Encoder):
         """
         Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch which
         touches all memory.
+        """
+
+    def commit(self, start: int | None = None, stop: int | None = None, *, early: int = 0, queue: Queue | None = None) -> Submission:
+        """
+        Hands the nodes, or those of a slice, to the device, and returns without waiting.
+
+        early  how many of them to hand over first, for the device to begin with while the others are
+               being encoded
+        queue  where to; the device's own by default. A run on another queue than the last one waits for
+               that, as they share the graph's memory
         """
 
     def run(self, start: int | None = None, stop: int | None = None) -> None:

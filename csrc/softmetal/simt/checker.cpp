@@ -899,6 +899,7 @@ Checker::Finding* Checker::report(Kind kind, const Slot* slot, uintptr_t pc, uin
   made.fault.kind = name_of(kind);
   made.fault.count = count;
   made.fault.kernel = kernel_->name;
+  if (!past_.empty()) made.fault.label = past_.back().label;
   made.fault.seed = settings_.seed;
   made.fault.fatal = is_fatal(kind);
   made.fault.has_second = other != nullptr;
@@ -984,6 +985,7 @@ std::vector<Fault> Checker::run(const Dispatch& dispatch, const SoftmetalLibrary
   run.begin = ++now.time;
   run.place = dispatch.place;
   run.kernel = kernel_->name;
+  run.label = dispatch.label;
   run.image = image_;
   run.order = Order(dispatch.units, settings.seed);
   std::copy_n(launch.threadgroups_per_grid, 3, run.groups);

@@ -106,7 +106,7 @@ class Checker final : public Observer {
   struct Past {
     uint32_t begin;
     uint64_t place;
-    std::string kernel;
+    std::string kernel, label;
     std::shared_ptr<const Image> image;
     Order order;
     uint32_t groups[3], threads[3], grid[3];

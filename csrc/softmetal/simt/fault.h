@@ -31,6 +31,7 @@ struct Side {
 struct Fault {
   std::string kind;  // a name of the table in docs/checker.md
   std::string kernel;
+  std::string label;          // of the encoder, and its debug groups, separated by slashes
   std::string variable;       // argument or threadgroup variable; empty when it is none
   std::string address_space;  // "device", "constant", "threadgroup" or empty
   int64_t offset = 0;         // bytes from the first bound byte, or from the start of the variable

@@ -136,6 +136,7 @@ Ref<Dictionary> dictionary_of(const Fault& fault) {
   Entries entries;
   entries.set("kind", fault.kind);
   entries.set("kernel", fault.kernel);
+  entries.set("label", fault.label);
   entries.set("variable", fault.variable);
   entries.set("address_space", fault.address_space);
   entries.set("message", fault.message);
@@ -235,7 +236,9 @@ Location Image::locate(uintptr_t pc) const {
 }
 
 std::string Fault::text() const {
-  std::string result = kind + " in kernel \"" + kernel + "\": " + message + "\n";
+  std::string result = kind + " in kernel \"" + kernel + "\"";
+  if (!label.empty()) result += " (\"" + label + "\")";
+  result += ": " + message + "\n";
   if (!variable.empty())
     result += softmetal::text("  %s \"%s\", byte offset %lld, element %lld, %llu bytes\n",
                               address_space.c_str(), variable.c_str(), static_cast<long long>(offset),

@@ -278,6 +278,37 @@ def check(
     raise typer.Exit(report.status)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def trace(
+    script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="A Python script.", show_default=False)],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="ARGS", help="Its arguments.", show_default=False)
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the trace goes.")] = Path(
+        "metalloid-trace.json"
+    ),
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Also print a table of times by kernel, to stderr.")
+    ] = False,
+) -> None:
+    """Runs a Python script and writes what its kernels did when, for https://ui.perfetto.dev.
+
+    Arguments that are no options of this command go to the script; after a -- they all do:
+
+        metalloid trace -o out.json train.py -- --out model.bin
+
+    The exit status is the script's, and 2 if it could not be run. The trace is written however it ends.
+    See metalloid.trace() for what is in it and what it costs.
+    """
+    from metalloid.cli.trace import TraceError, run
+
+    try:
+        status = run(script, arguments or [], out, profile=profile)
+    except TraceError as error:
+        _stop("trace", error)
+    raise typer.Exit(status)
+
+
 cache_app = typer.Typer(help="The compiled kernels that are kept on disk.", no_args_is_help=False)
 app.add_typer(cache_app, name="cache")
 

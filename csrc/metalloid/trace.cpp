@@ -432,7 +432,7 @@ void Recording::note(Mark::Kind kind, uint64_t value) {
   marks_.push_back({kind, session_->this_thread(), info_.queue, value, {time, time}});
 }
 
-Keepalive Recording::commits() {
+std::shared_ptr<const void> Recording::commits() {
   info_.committed.begin = now();
   return std::make_shared<std::vector<std::shared_ptr<Samples>>>(std::move(used_));
 }

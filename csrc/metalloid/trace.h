@@ -143,7 +143,7 @@ class Recording : public std::enable_shared_from_this<Recording> {
 
   // To be called just before the commit and just after it. What commits() returns has to live until the
   // command buffer is complete.
-  Keepalive commits();
+  std::shared_ptr<const void> commits();
   void committed(const NS::SharedPtr<MTL::CommandBuffer>& buffer, uint64_t serial);
 
  private:

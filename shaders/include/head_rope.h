@@ -7,7 +7,8 @@
 
 // What turns a head, the same for all heads of a token: weight and angles multiplied out once, so that
 //   y[i] = own[i] * v[i] + other[i] * v[partner of i]
-// for the v that turns. `own` has head_dim floats; `other` has two for each pair: of its first, of its second element.
+// for the v that turns. `own` has head_dim floats; `other` has two for each pair: of its first, of its second
+// element.
 struct Turn {
   threadgroup float* own;
   threadgroup float* other;
@@ -65,9 +66,9 @@ inline Turn cached_turn(constant HeadRopeParams& params, const device W* weight,
 
 // The same, with the angles of its position.
 template <bool weighted, typename W>
-inline Turn positional_turn(constant HeadRopeParams& params, const device W* weight, const device uint* positions,
-                            const device float2* frequencies, const device float* factors,
-                            threadgroup float* memory, uint token, Team team) {
+inline Turn positional_turn(constant HeadRopeParams& params, const device W* weight,
+                            const device uint* positions, const device float2* frequencies,
+                            const device float* factors, threadgroup float* memory, uint token, Team team) {
   const Turn turn = turn_in(memory, params.head_dim);
   const float position = position_value(positions[token], params.positions_signed != 0);
   const uint pairs = params.half_rope_dim;
@@ -77,7 +78,8 @@ inline Turn positional_turn(constant HeadRopeParams& params, const device W* wei
       turn.own[i] = rope_angle(position, frequencies[i], factors[i]);
     }
   } else {
-    for (uint i = team.thread_index; i < pairs; i += team.threads) turn.own[i] = rope_angle(position, frequencies[i]);
+    for (uint i = team.thread_index; i < pairs; i += team.threads)
+      turn.own[i] = rope_angle(position, frequencies[i]);
   }
   for (uint i = team.thread_index; i < pairs; i += team.threads) {
     float cosine;
@@ -92,6 +94,6 @@ inline Turn positional_turn(constant HeadRopeParams& params, const device W* wei
   return turn;
 }
 
-#define TOKEN_ARGUMENTS                                                                    \
+#define TOKEN_ARGUMENTS                                                                     \
   threadgroup float *rows [[threadgroup(0)]], threadgroup float *memory [[threadgroup(1)]], \
       uint token [[threadgroup_position_in_grid]], uint tokens [[threadgroups_per_grid]], TEAM_ARGUMENTS

@@ -78,12 +78,12 @@ Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log,
       index_(index),
       metal_(NS::TransferPtr(device.metal()->newCommandQueue(kCommandBuffers))),
       fence_(NS::TransferPtr(device.metal()->newFence())),
-      descriptor_(NS::TransferPtr(MTL::CommandBufferDescriptor::alloc()->init())),
+      telling_(NS::TransferPtr(MTL::CommandBufferDescriptor::alloc()->init())),
       timeline_(device.metal(), index, log, checked),
       watcher_(*this) {
   if (!metal_ || !fence_) throw DeviceError("Device: Metal gave no command queue");
-  descriptor_->setRetainedReferences(false);
-  descriptor_->setErrorOptions(MTL::CommandBufferErrorOptionEncoderExecutionStatus);
+  telling_->setRetainedReferences(false);
+  telling_->setErrorOptions(MTL::CommandBufferErrorOptionEncoderExecutionStatus);
   if (!label_.empty()) metal_->setLabel(ns_string(label_).get());
 }
 
@@ -106,7 +106,10 @@ NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer() {
       }
     }
     AutoreleaseScope scope;
-    auto buffer = NS::RetainPtr(metal_->commandBuffer(descriptor_.get()));
+    // Bookkeeping about encoders costs those who need it: who debugs.
+    const bool telling = device_.checked() || trace::on();
+    auto buffer = NS::RetainPtr(telling ? metal_->commandBuffer(telling_.get())
+                                        : metal_->commandBufferWithUnretainedReferences());
     if (!buffer) throw DeviceError("Device.commands: Metal gave no command buffer");
     return buffer;
   } catch (...) {

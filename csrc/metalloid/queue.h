@@ -78,7 +78,8 @@ class Queue {
   const uint32_t index_;
   const NS::SharedPtr<MTL::CommandQueue> metal_;
   const NS::SharedPtr<MTL::Fence> fence_;
-  const NS::SharedPtr<MTL::CommandBufferDescriptor> descriptor_;  // of every command buffer
+  const NS::SharedPtr<MTL::CommandBufferDescriptor>
+      telling_;  // of command buffers whose errors name the encoder
   Timeline timeline_;
   Watcher watcher_;
   std::atomic<uint32_t> open_{0};

@@ -190,19 +190,9 @@ class Session {
     std::lock_guard lock(mutex_);
     pending_.push_back(std::move(recording));
   }
-  // Takes in what is complete.
+  // Takes in what is complete, unless another thread is at it.
   void resolve() {
-    std::vector<std::shared_ptr<Recording>> done;
-    {
-      std::lock_guard lock(mutex_);
-      const auto is_pending = [](const auto& each) { return !each->complete(); };
-      const auto first = std::stable_partition(pending_.begin(), pending_.end(), is_pending);
-      done.assign(first, pending_.end());
-      pending_.erase(first, pending_.end());
-    }
-    for (const auto& each : done) each->resolve();
-    std::lock_guard lock(mutex_);
-    for (const auto& each : done) append(*each);
+    if (std::unique_lock turn(resolving_, std::try_to_lock); turn.owns_lock()) resolve_locked();
   }
   std::vector<std::shared_ptr<Recording>> pending() {
     std::lock_guard lock(mutex_);
@@ -210,7 +200,8 @@ class Session {
   }
 
   Report take_report() {
-    resolve();
+    std::lock_guard turn(resolving_);
+    resolve_locked();
     std::lock_guard lock(mutex_);
     for (const auto& each : pending_) append(*each);
     pending_.clear();
@@ -238,6 +229,19 @@ class Session {
   }
 
  private:
+  void resolve_locked() {
+    std::vector<std::shared_ptr<Recording>> done;
+    {
+      std::lock_guard lock(mutex_);
+      const auto is_pending = [](const auto& each) { return !each->complete(); };
+      const auto first = std::stable_partition(pending_.begin(), pending_.end(), is_pending);
+      done.assign(first, pending_.end());
+      pending_.erase(first, pending_.end());
+    }
+    for (const auto& each : done) each->resolve();
+    std::lock_guard lock(mutex_);
+    for (const auto& each : done) append(*each);
+  }
   uint32_t string_locked(std::string_view string) {
     auto found = strings_.find(std::string(string));
     if (found != strings_.end()) return found->second;
@@ -264,6 +268,7 @@ class Session {
   const uint64_t most_;
   std::atomic<bool> closed_{false};
   std::atomic<uint64_t> used_{0}, dropped_{0};
+  std::mutex resolving_;  // to be locked first
   std::mutex mutex_;
   Report report_;
   std::unordered_map<std::string, uint32_t> strings_;

@@ -116,7 +116,8 @@ TEST_CASE("a trace that ends in the midst of everything") {
   CHECK(trace::stop().dispatches.empty());
 }
 
-TEST_CASE("the error of a command buffer names encoder and debug groups") {
+TEST_CASE("under a trace the error of a command buffer names encoder and debug groups") {
+  trace::start();
   Queue& queue = device().queue();
   NS::SharedPtr<MTL::CommandBuffer> buffer = queue.begin_command_buffer();
   {
@@ -140,6 +141,7 @@ TEST_CASE("the error of a command buffer names encoder and debug groups") {
   } catch (const DeviceError& error) {
     message = error.what();
   }
+  trace::stop();
   CHECK(message.starts_with("Submission.wait: the buffer ended in an error: "));
   CHECK(message.ends_with("; in encoder \"guilty\" (debug groups group of guilty)"));
 }

@@ -89,7 +89,7 @@ void CommandEncoder::refuse_encoding(const char* operation) const {
 
 void CommandEncoder::open_command_buffer() {
   held_.reserve(16);
-  command_buffer_ = queue_.begin_command_buffer();
+  command_buffer_ = queue_.begin_command_buffer(!label().empty() || !groups_.empty());
   if (!label().empty()) command_buffer_->setLabel(ns_string(label()).get());
   if (trace::on()) [[unlikely]]
     trace_ = trace::Recording::begin(queue_, label());
@@ -258,7 +258,7 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
     }
   }
   // Faults name their debug groups.
-  const bool named = !declared.label.empty() && device_.checked();
+  const bool named = !declared.label.empty();
   if (named) encoder_->pushDebugGroup(ns_string(std::string(declared.label)).get());
   const MTL::Size size(x, y, z), threads(threadgroup.x, threadgroup.y, threadgroup.z);
   if (grid.unit == Grid::Unit::threads) {

@@ -87,7 +87,7 @@ Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log,
   if (!label_.empty()) metal_->setLabel(ns_string(label_).get());
 }
 
-NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer() {
+NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer(bool named) {
   if (open_.fetch_add(1, std::memory_order_relaxed) >= kOpenCommandBuffers) {
     open_.fetch_sub(1, std::memory_order_relaxed);
     throw Error(text("Device.commands: ", kOpenCommandBuffers,
@@ -106,8 +106,8 @@ NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer() {
       }
     }
     AutoreleaseScope scope;
-    // Bookkeeping about encoders costs those who need it: who debugs.
-    const bool telling = device_.checked() || trace::on();
+    // Bookkeeping about encoders costs those who want it: who gave names, or debugs.
+    const bool telling = named || device_.checked() || trace::on();
     auto buffer = NS::RetainPtr(telling ? metal_->commandBuffer(telling_.get())
                                         : metal_->commandBufferWithUnretainedReferences());
     if (!buffer) throw DeviceError("Device.commands: Metal gave no command buffer");

@@ -64,7 +64,8 @@ class Queue {
   // A command buffer that retains nothing; each needs one commit() or drop_command_buffer(). Too many at a
   // time are an Error. Metal blocks when it has no more to give, because of those in flight: then this waits
   // for the first of them, as Timeline::wait() does.
-  NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer();
+  // With `named`, its error says which of its encoders and debug groups failed.
+  NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer(bool named);
   void drop_command_buffer();
   // See Timeline::commit().
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,

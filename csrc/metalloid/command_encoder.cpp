@@ -182,22 +182,18 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
   Turn turn(*this);
   check_encoding(operation.name);
   begin();
-  // First, because it may run out of memory.
   MemoryUse uses[kBuffers];
   size_t count = 0;
-  for (const Argument& argument : arguments) {
-    if (argument.kind != Argument::Kind::buffer) continue;
-    const auto& buffer = *static_cast<const Buffer*>(argument.object);
-    hold(buffer.storage());
-    uses[count++] = use_of(buffer, argument.access);
-  }
-  if (tracks_) order({uses, count});
   set_pipeline(pipeline);
   for (const Argument& argument : arguments) {
     switch (argument.kind) {
-      case Argument::Kind::buffer:
-        set_buffer(argument.index, *static_cast<const Buffer*>(argument.object));
+      case Argument::Kind::buffer: {
+        const auto& buffer = *static_cast<const Buffer*>(argument.object);
+        hold(buffer.storage());  // first, because it may run out of memory
+        set_buffer(argument.index, buffer);
+        uses[count++] = use_of(buffer, argument.access);
         break;
+      }
       case Argument::Kind::bytes:
         set_bytes(argument.index, argument.object, argument.length);
         break;
@@ -206,6 +202,7 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
         break;
     }
   }
+  if (tracks_) order({uses, count});
   encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
                                  MTL::Size(threads.x, threads.y, threads.z));
   ++dispatches_;

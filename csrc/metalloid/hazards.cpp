@@ -16,17 +16,14 @@ bool RangeSet::covers_scattered(uint64_t begin, uint64_t end) const {
 }
 
 void RangeSet::scatter() {
-  if (scattered_) return;
-  if (!more_) more_ = std::make_unique<std::map<uint64_t, uint64_t>>();
+  if (more_) return;
+  more_ = std::make_unique<std::map<uint64_t, uint64_t>>();
   more_->emplace(begin_, end_);
-  scattered_ = true;
 }
 
 // Of a single range the hull says all.
 void RangeSet::gather() {
-  if (more_->size() > 1) return;
-  more_->clear();
-  scattered_ = false;
+  if (more_->size() == 1) more_.reset();
 }
 
 void RangeSet::add_scattered(uint64_t begin, uint64_t end) {

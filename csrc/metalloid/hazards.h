@@ -31,20 +31,18 @@ class RangeSet {
  public:
   void clear() {
     begin_ = end_ = 0;
-    if (scattered_) [[unlikely]] {
-      more_->clear();
-      scattered_ = false;
-    }
+    if (more_) [[unlikely]]
+      more_.reset();
   }
   bool overlaps(uint64_t begin, uint64_t end) const {
     if (begin >= end_ || end <= begin_) return false;
-    return !scattered_ || overlaps_scattered(begin, end);
+    return !more_ || overlaps_scattered(begin, end);
   }
   void add(uint64_t begin, uint64_t end) {
     if (begin_ == end_) {
       begin_ = begin;
       end_ = end;
-    } else if (!scattered_ && begin <= end_ && end >= begin_) {
+    } else if (!more_ && begin <= end_ && end >= begin_) {
       begin_ = begin < begin_ ? begin : begin_;
       end_ = end > end_ ? end : end_;
     } else {
@@ -53,7 +51,7 @@ class RangeSet {
   }
   bool covers(uint64_t begin, uint64_t end) const {
     if (begin < begin_ || end > end_) return false;
-    return !scattered_ || covers_scattered(begin, end);
+    return !more_ || covers_scattered(begin, end);
   }
   // Takes away what lies inside.
   void remove(uint64_t begin, uint64_t end);
@@ -68,7 +66,6 @@ class RangeSet {
 
   // The hull; of several ranges that do not touch, those are in more_, by where they begin.
   uint64_t begin_ = 0, end_ = 0;
-  bool scattered_ = false;
   std::unique_ptr<std::map<uint64_t, uint64_t>> more_;
 };
 

@@ -445,6 +445,15 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
       refuse("is read-only, needs memory that ", node.name(), " may write");
     }
     if (!node.kernel) continue;
+    const MemoryUse bound = use_of(*argument.buffer, Access::read);
+    const auto goes_along = [&](const MemoryUse& use) {
+      return inside(use, from) && use.begin <= bound.begin && use.end >= bound.end;
+    };
+    if (std::none_of(node.uses.begin(), node.uses.end(), goes_along)) {
+      refuse("goes to ", node.name(),
+             ", which was declared to touch more than has the name, needs a name for "
+             "all of that");
+    }
     const uint64_t offset = moved(*argument.buffer, from, to).offset();
     for (const KernelArgument& wanted : node.kernel->arguments()) {
       if (wanted.kind != KernelArgument::Kind::buffer || wanted.index != argument.index) continue;

@@ -560,10 +560,12 @@ void Graph::check_overlaps() {
       if (!written.writes) continue;
       for (const MemoryUse& use : node.uses) {
         if (use.storage != written.storage || use.end <= written.begin || written.end <= use.begin) continue;
-        if (use.begin == written.begin && use.end == written.end) continue;
-        throw ValidationError(text("Graph.encode: ", node.name(),
-                                   " has an output that lies partly over one of its inputs since rebind(), "
-                                   "needs one that is an input or shares no memory with any"));
+        const bool same = use.begin == written.begin && use.end == written.end;
+        if (same && (node.operation->in_place || use.writes)) continue;
+        throw ValidationError(
+            text("Graph.encode: ", node.name(), " has an output that lies ", same ? "" : "partly ",
+                 "over one of its inputs since rebind(), needs one that ",
+                 node.operation->in_place ? "is an input or " : "", "shares no memory with any"));
       }
     }
   }

@@ -466,6 +466,9 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   if (to.storage() == from.storage() && to.offset() == from.offset()) return;
 
   const bool quick = !named.mixed && keeps_its_order(named, to);
+  // First, because both may run out of memory.
+  to.storage()->memory();
+  Program* const program = quick ? &changeable() : nullptr;
   move(recorded_, named.recorded, named.recorded_uses, from, to);
   // What is bound from outside is nobody's but the caller's.
   if (internal_known_) internal_.resize(id_count_);
@@ -478,11 +481,10 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     return;
   }
   if (options_) move(optimized_, named.running, named.running_uses, from, to);
-  Program& program = changeable();
   for (const Site& site : named.running) {
     const Node& node = running()[site.node];
     const Buffer& view = *node.arguments[site.place].buffer;
-    program.set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
+    program->set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
   }
   uses_.resize(id_count_);
   if (to.storage() == from.storage() || named.running_uses.empty()) return;
@@ -492,7 +494,7 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     return std::binary_search(named.running_uses.begin(), named.running_uses.end(), each);
   });
   joined.insert(joined.end(), named.running_uses.begin(), named.running_uses.end());
-  program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
+  program->replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -661,6 +663,7 @@ std::unique_ptr<Graph> Graph::clone() {
   for (const auto& [name, named] : names_) made->names_.emplace(name, named);
   made->labels_ = labels_;
   made->ids_ = ids_;
+  made->id_count_ = id_count_;
   made->internal_ = internal_;
   made->internal_known_ = true;
   made->renew_internal(true);
@@ -668,4 +671,3 @@ std::unique_ptr<Graph> Graph::clone() {
 }
 
 }  // namespace metalloid
-  made->id_count_ = id_count_;

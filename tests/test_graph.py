@@ -746,6 +746,74 @@ def test_memory_bound_but_not_declared_lives_as_long_as_what_runs(dev, rng, libr
     assert np.isfinite(expected).all()
 
 
+def test_an_output_that_has_no_memory_yet_may_be_bound(dev, rng):
+    x = dev.array(values(rng))
+    with dev.record() as graph:
+        y = ml.ops.add(graph, x, x)
+        graph.name("y", y)
+    with dev.record() as other:
+        z = ml.ops.mul(other, x, x)
+    graph.run()
+    graph.rebind("y", z)
+    graph.run()
+    assert_same(z, 2 * np.asarray(x))
+    other.run()
+    assert_same(z, np.asarray(x) * np.asarray(x))
+
+
+def test_memory_that_is_gone_leaves_its_address_to_other_memory(dev, rng):
+    """What was bound before is freed for good, and new intermediates may be where it was."""
+    ones = dev.array(np.ones(16, np.float32))
+    for _ in range(40):
+        x = dev.wrap(page_aligned(16, np.float32))
+        fill(x, 1)
+        with dev.record() as graph:
+            h = ml.ops.add(graph, x, x)
+            for i in range(62):
+                h = ml.ops.mul(graph, h, ones if i % 2 else h)
+                h = ml.ops.rms_norm(graph, h)
+            y = ml.ops.add(graph, h, ones)
+            del h
+            graph.name("x", x)
+            graph.name("y", y)
+        graph.run()
+        expected = np.array(y)
+        graph.rebind("x", dev.array(np.ones(16, np.float32)))
+        del x
+        gc.collect()
+        graph.run()
+        graph.optimize()
+        last = poisoned(dev, 16, ml.float32)
+        graph.rebind("y", last)
+        graph.run()
+        assert_same(last, expected)
+
+
+@needs_compiler
+def test_a_part_of_what_a_kernel_was_declared_to_touch_is_not_rebound(dev, rng, library):
+    memory, y = dev.array(values(rng, 256)), dev.empty(64)
+    with dev.record() as graph:
+        scale(graph, library, memory[0:64], y, declare=False, reads=[memory], writes=[y])
+        graph.name("x", memory[0:64])
+    with pytest.raises(ml.ValidationError, match=r'rebind.*"x".*declared to touch more'):
+        graph.rebind("x", dev.array(values(rng, 64)))
+    graph.optimize()
+    graph.run()
+    assert_same(y, np.asarray(memory)[:64] * np.float32(2) + 1)
+
+
+def test_an_operation_that_cannot_work_in_place_is_not_bound_to_its_input(dev, rng):
+    pixels = dev.array(values(rng, (1, 64, 64)))
+    with dev.record() as graph:
+        patches = ml.ops.im2col_2d(graph, pixels, 16)
+        graph.name("patches", patches)
+    before = np.array(pixels)
+    graph.rebind("patches", pixels.reshape(patches.shape))
+    with pytest.raises(ml.ValidationError, match="im2col_2d has an output that lies over"):
+        graph.run()
+    assert_same(pixels, before)
+
+
 # --- Update -----------------------------------------------------------------------------------------
 
 

@@ -171,8 +171,9 @@ void update(Graph& graph, nb::handle which, nb::kwargs values) {
         text("Graph.update: node is ", nb::repr(which).c_str(), ", needs a label or a place in the recording")
             .c_str());
   }
-  const Node& node = PyUnicode_Check(which.ptr()) ? graph.find(nb::cast<std::string_view>(which))
-                                                  : graph.find(place_from(which));
+  // A copy: what converts the values may run code that changes the graph.
+  const Node node = PyUnicode_Check(which.ptr()) ? graph.find(nb::cast<std::string_view>(which))
+                                                 : graph.find(place_from(which));
   struct Change {
     InlineValue value;
     uint64_t offset = 0;

@@ -26,6 +26,7 @@ struct Scalar {
 struct Operation {
   const char* name;
   std::span<const Scalar> scalars = {};
+  bool in_place = true;  // its output may be an input
 };
 
 // One argument of a dispatch, for [[buffer(index)]] or [[threadgroup(index)]]. Refers to what it is made

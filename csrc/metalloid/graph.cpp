@@ -88,7 +88,8 @@ void Graph::record(Node&& node) {
 }
 
 uint32_t Graph::id_of(Storage* storage) {
-  auto [found, added] = ids_.try_emplace(storage, static_cast<uint32_t>(ids_.size()));
+  auto [found, added] = ids_.try_emplace(storage, id_count_);
+  id_count_ += added;
   return found->second;
 }
 
@@ -161,7 +162,7 @@ void Graph::optimize(const PassOptions& options) {
 // that the caller made and forgot, or a state that lives from one run to the next, is not the graph's to use.
 void Graph::find_internal() {
   if (std::exchange(internal_known_, true)) return;
-  const size_t count = ids_.size();
+  const size_t count = id_count_;
   internal_.assign(count, false);
   struct References {
     const Storage* storage = nullptr;
@@ -204,7 +205,7 @@ void Graph::find_internal() {
 
 // Gives the graph's own buffers other places, of which none has memory yet.
 void Graph::renew_internal(bool all) {
-  std::vector<StorageRef> places(ids_.size());
+  std::vector<StorageRef> places(id_count_);
   std::unordered_map<const Storage*, uint32_t> ids;
   for (const auto& [storage, id] : ids_) {
     if (internal_[id] && (all || storage->backed)) {
@@ -236,13 +237,13 @@ void Graph::prepare() {
     if (plan_.peak > 0 && plan_.peak <= device_.max_buffer_length()) {
       renew_internal(false);
       memory_ = device_.empty({plan_.peak}, DType::uint8, "Graph");
-      places.resize(ids_.size());
+      places.resize(id_count_);
       for (const auto& [id, offset] : plan_.offsets) places[id] = {memory_->storage(), offset};
     } else {
       plan_ = {};
     }
   }
-  program_ = std::make_shared<Program>(device_, running(), ids_.size(), places, memory_);
+  program_ = std::make_shared<Program>(device_, running(), id_count_, places, memory_);
   find_sites();
 }
 
@@ -330,7 +331,7 @@ void Graph::find_sites() {
   for (uint32_t i = 0; i < running().size(); ++i) {
     for (uint32_t origin : running()[i].origins) running_of_[origin] = i;
   }
-  uses_.assign(names_.empty() ? 0 : ids_.size(), {});
+  uses_.assign(names_.empty() ? 0 : id_count_, {});
   if (names_.empty()) return;
   for (auto& [name, named] : names_) find_running_sites(named);
   for (uint32_t i = 0; i < running().size(); ++i) {
@@ -444,6 +445,15 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
       refuse("is read-only, needs memory that ", node.name(), " may write");
     }
     if (!node.kernel) continue;
+    const MemoryUse bound = use_of(*argument.buffer, Access::read);
+    const auto goes_along = [&](const MemoryUse& use) {
+      return inside(use, from) && use.begin <= bound.begin && use.end >= bound.end;
+    };
+    if (std::none_of(node.uses.begin(), node.uses.end(), goes_along)) {
+      refuse("goes to ", node.name(),
+             ", which was declared to touch more than has the name, needs a name for "
+             "all of that");
+    }
     const uint64_t offset = moved(*argument.buffer, from, to).offset();
     for (const KernelArgument& wanted : node.kernel->arguments()) {
       if (wanted.kind != KernelArgument::Kind::buffer || wanted.index != argument.index) continue;
@@ -456,9 +466,12 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
   if (to.storage() == from.storage() && to.offset() == from.offset()) return;
 
   const bool quick = !named.mixed && keeps_its_order(named, to);
+  // First, because both may run out of memory.
+  to.storage()->memory();
+  Program* const program = quick ? &changeable() : nullptr;
   move(recorded_, named.recorded, named.recorded_uses, from, to);
   // What is bound from outside is nobody's but the caller's.
-  if (internal_known_) internal_.resize(ids_.size());
+  if (internal_known_) internal_.resize(id_count_);
   named.buffer = to;
   if (!quick) {
     // Other nodes depend on each other now, so everything is decided anew.
@@ -468,13 +481,12 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     return;
   }
   if (options_) move(optimized_, named.running, named.running_uses, from, to);
-  Program& program = changeable();
   for (const Site& site : named.running) {
     const Node& node = running()[site.node];
     const Buffer& view = *node.arguments[site.place].buffer;
-    program.set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
+    program->set_buffer(site.node, place_in_step(node, site.place), view.storage(), view.offset());
   }
-  uses_.resize(ids_.size());
+  uses_.resize(id_count_);
   if (to.storage() == from.storage() || named.running_uses.empty()) return;
   std::vector<Site>& left = uses_[ids_.at(from.storage())];
   std::vector<Site>& joined = uses_[ids_.at(to.storage())];
@@ -482,7 +494,7 @@ void Graph::rebind(std::string_view name, const Buffer& to) {
     return std::binary_search(named.running_uses.begin(), named.running_uses.end(), each);
   });
   joined.insert(joined.end(), named.running_uses.begin(), named.running_uses.end());
-  program.replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
+  program->replace_storage(to.storage(), left.empty() ? from.storage() : nullptr);
 }
 
 uint32_t Graph::place_in_step(const Node& node, uint32_t argument) {
@@ -550,10 +562,12 @@ void Graph::check_overlaps() {
       if (!written.writes) continue;
       for (const MemoryUse& use : node.uses) {
         if (use.storage != written.storage || use.end <= written.begin || written.end <= use.begin) continue;
-        if (use.begin == written.begin && use.end == written.end) continue;
-        throw ValidationError(text("Graph.encode: ", node.name(),
-                                   " has an output that lies partly over one of its inputs since rebind(), "
-                                   "needs one that is an input or shares no memory with any"));
+        const bool same = use.begin == written.begin && use.end == written.end;
+        if (same && (node.operation->in_place || use.writes)) continue;
+        throw ValidationError(
+            text("Graph.encode: ", node.name(), " has an output that lies ", same ? "" : "partly ",
+                 "over one of its inputs since rebind(), needs one that ",
+                 node.operation->in_place ? "is an input or " : "", "shares no memory with any"));
       }
     }
   }
@@ -621,7 +635,7 @@ std::shared_ptr<const Program> Graph::program() {
 }
 
 std::vector<std::pair<uint32_t, uint32_t>> Graph::edges() {
-  return inspect([this](const std::vector<Node>& nodes) { return dependencies(nodes, ids_.size()); });
+  return inspect([this](const std::vector<Node>& nodes) { return dependencies(nodes, id_count_); });
 }
 
 MemoryPlan Graph::memory() {
@@ -649,6 +663,7 @@ std::unique_ptr<Graph> Graph::clone() {
   for (const auto& [name, named] : names_) made->names_.emplace(name, named);
   made->labels_ = labels_;
   made->ids_ = ids_;
+  made->id_count_ = id_count_;
   made->internal_ = internal_;
   made->internal_known_ = true;
   made->renew_internal(true);

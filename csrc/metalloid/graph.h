@@ -156,6 +156,8 @@ class Graph final : public Encoder {
   MemoryPlan plan_;
   // The storages that the nodes use, or have used, and their numbers.
   std::unordered_map<const Storage*, uint32_t> ids_;
+  // How many there are: a storage that is gone may leave its address, but not its number, to another.
+  uint32_t id_count_ = 0;
   Internal internal_;
   std::optional<Buffer> memory_;  // that they share
   bool internal_known_ = false;

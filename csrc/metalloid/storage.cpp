@@ -130,10 +130,17 @@ StorageRef StoragePool::placeholder(uint64_t bytes) {
 }
 
 void StoragePool::back(Storage* placeholder) {
-  std::lock_guard lock(backing_);
-  if (placeholder->backed.load(std::memory_order_relaxed)) return;
-  StorageRef made = allocate(placeholder->capacity);
+  uint64_t bytes = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (placeholder->backed.load(std::memory_order_relaxed)) return;
+    bytes = placeholder->capacity;
+  }
+  // Given back, if another thread is faster, when the lock has been.
+  StorageRef made = allocate(bytes);
   device_->mark_undefined(*made.get());
+  std::lock_guard lock(mutex_);
+  if (placeholder->backed.load(std::memory_order_relaxed)) return;
   placeholder->buffer = std::move(made->buffer);
   placeholder->contents = made->contents;
   placeholder->capacity = made->capacity;

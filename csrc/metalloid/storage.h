@@ -143,7 +143,6 @@ class StoragePool {
   const uint64_t limit_;
 
   std::mutex mutex_;
-  std::mutex backing_;
   List<0> classes_[kClasses];
   List<0> waiting_[kMaxQueues];
   List<1> cache_;

@@ -296,9 +296,10 @@ void bind_graph(nb::module_& m) {
           "what they read and write.")
       .def("name", &Graph::name, arg("name"), arg("buffer"),
            nb::sig("def name(self, name: str, buffer: Buffer) -> None"),
-           "Names a buffer, or a view of one, for rebind(). Raises ValidationError if the name is taken or "
-           "the\n"
-           "memory has a name.")
+           "Names a buffer, or a view of one, for rebind(). What dispatches were given that lies inside it "
+           "goes\n"
+           "along; what reaches beyond it, such as the whole of a cache of which this is a part, stays.\n\n"
+           "Raises ValidationError if the name is taken or the memory has a name.")
       .def_prop_ro("names", names, nb::sig("def names(self) -> dict[str, Buffer]"),
                    "The named buffers that the dispatches use now.")
       .def("rebind", &Graph::rebind, arg("name"), arg("buffer"),
@@ -318,9 +319,9 @@ void bind_graph(nb::module_& m) {
       .def("encode", encode, arg("cmd"), arg("start") = none, arg("stop") = none,
            nb::sig("def encode(self, cmd: CommandEncoder, start: int | None = None, stop: int | None = None) "
                    "-> None"),
-           "Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch "
-           "which\n"
-           "touches all memory.")
+           "Encodes the nodes, or those of a slice, into a command buffer. Where hazards are \"automatic\" "
+           "they\n"
+           "run after all before them and before all after them.")
       .def(
           "commit", commit, arg("start") = none, arg("stop") = none, kw, arg("early") = 0,
           arg("queue").none() = none,

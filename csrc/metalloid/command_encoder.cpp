@@ -233,6 +233,10 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
       hold(static_cast<const Buffer*>(value.object)->storage());
     }
   }
+  for (const auto& list : {declared.reads, declared.writes}) {
+    if (!list) continue;
+    for (const Buffer* buffer : *list) hold(buffer->storage());
+  }
   if (tracks_) order(uses_of(kernel, values, declared, uses_));
   set_pipeline(kernel.pipeline());
   for (size_t i = 0; i < arguments.size(); ++i) {

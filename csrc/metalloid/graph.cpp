@@ -226,12 +226,13 @@ void Graph::prepare() {
   memory_.reset();
   if (options_) {
     find_internal();
-    if (!std::exchange(passes_done_, true)) {
+    if (!passes_done_) {
       optimized_ = recorded_;
       counts_ = {};
       if (options_->remove_dead) counts_.removed = remove_dead(optimized_, internal_);
       if (options_->fuse) counts_.fused = fuse(device_, optimized_, internal_, ops::fusions());
       if (options_->reorder) reorder(optimized_, internal_, *options_);
+      passes_done_ = true;
     }
     plan_ = options_->plan_memory ? plan_memory(optimized_, internal_) : MemoryPlan{};
     if (plan_.peak > 0 && plan_.peak <= device_.max_buffer_length()) {
@@ -526,6 +527,7 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
   Turn turn(*this);
   check_finished("Graph.update");
   prepare();
+  Program& program = changeable();  // first, because it may run out of memory
   Node& node = recorded_[recorded.origins.front()];
   const auto change = [&](Node& in) {
     for (uint32_t i = 0; i < in.arguments.size(); ++i) {
@@ -549,7 +551,7 @@ void Graph::update(const Node& recorded, uint8_t index, uint64_t offset, std::sp
     }
     change(optimized_[place]);
   }
-  changeable().set_bytes(place, place_in_step(node, argument), node.arguments[argument].bytes);
+  program.set_bytes(place, place_in_step(node, argument), node.arguments[argument].bytes);
 }
 
 // Operations write what they read in place or not at all. Not before it runs, because buffers that trade
@@ -592,11 +594,11 @@ std::shared_ptr<Submission> Graph::submit(uint32_t first, uint32_t last, uint32_
   // Two runs share the graph's own memory, and nothing else orders two queues.
   if (last_run_ && &last_run_->queue() != &on) last_run_->wait_until_done();
   std::shared_ptr<Submission> before;
-  if (early > 0 && early < last - first) {
+  if (early > 0 && first < last && early < last - first) {
     CommandEncoder encoder(device_, {label_, true, true, &on});
     encode_part(encoder, first, first + early);
     first += early;
-    before = encoder.commit();
+    last_run_ = before = encoder.commit();
   }
   CommandEncoder encoder(device_, {label_, true, true, &on});
   encode_part(encoder, first, last);

@@ -48,8 +48,8 @@ class Graph final : public Encoder {
   void optimize(const PassOptions& options);
   bool optimized() const { return options_.has_value(); }
 
-  // Gives a buffer, or a view of one, a name by which rebind() finds it. All that the nodes use of its bytes
-  // goes with it.
+  // Gives a buffer, or a view of one, a name by which rebind() finds it. Arguments that lie inside it go
+  // with it; those that reach beyond it stay.
   void name(std::string_view name, const Buffer& buffer);
   std::vector<std::pair<std::string, Buffer>> names() const;
   // From now on the nodes use `buffer` in the place of the one that has the name.

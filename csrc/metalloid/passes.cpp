@@ -167,6 +167,7 @@ class UseIndex {
 // Whether the producer of something that `consumer` reads became one with it.
 bool fuse_into(Device& device, std::vector<Node>& nodes, uint32_t consumer, const Fusion& fusion,
                const UseIndex& index, const Internal& internal, std::vector<bool>& gone) {
+  if (nodes[consumer].barrier) return false;  // nothing is taken across it
   for (const MemoryUse& read : nodes[consumer].uses) {
     if (!read.reads || read.empty() || !internal[read.id]) continue;
     const int64_t found = index.only_writer(read, consumer);

@@ -833,8 +833,10 @@ class Graph(Encoder):
 
     def name(self, name: str, buffer: Buffer) -> None:
         """
-        Names a buffer, or a view of one, for rebind(). Raises ValidationError if the name is taken or the
-        memory has a name.
+        Names a buffer, or a view of one, for rebind(). What dispatches were given that lies inside it goes
+        along; what reaches beyond it, such as the whole of a cache of which this is a part, stays.
+
+        Raises ValidationError if the name is taken or the memory has a name.
         """
 
     @property
@@ -863,8 +865,8 @@ class Graph(Encoder):
 
     def encode(self, cmd: CommandEncoder, start: int | None = None, stop: int | None = None) -> None:
         """
-        Encodes the nodes, or those of a slice, into a command buffer, as if that were one dispatch which
-        touches all memory.
+        Encodes the nodes, or those of a slice, into a command buffer. Where hazards are "automatic" they
+        run after all before them and before all after them.
         """
 
     def commit(self, start: int | None = None, stop: int | None = None, *, early: int = 0, queue: Queue | None = None) -> Submission:

@@ -410,7 +410,9 @@ Program& Graph::changeable() {
   // What was committed holds it; what the device has finished does so until somebody looks.
   if (program_.use_count() > 1) device_.retire();
   if (program_.use_count() > 1) program_ = std::make_shared<Program>(std::as_const(*program_));
-  std::atomic_thread_fence(std::memory_order_acquire);
+  // Whoever let go of it is done with it: giving back a reference waits for that, as asking for the count
+  // does not.
+  std::shared_ptr<Program>(program_).reset();
   return *program_;
 }
 

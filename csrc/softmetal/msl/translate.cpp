@@ -414,6 +414,7 @@ class Translator {
   void insert_after(size_t i, const std::string& text) { after_[i] += text; }
 
   void rewrite() {
+    if (options_.width > 1) count_meetings();
     if (options_.width > 1)
       for (const Entity& e : s_.entities)
         if ((e.kind == EntityKind::Function || e.kind == EntityKind::Type) && e.body) mark_regions(*e.body);
@@ -618,16 +619,21 @@ class Translator {
     }
   }
 
-  bool meets_in(Range range) const {
-    for (size_t i = range.begin; i < range.end; ++i) {
-      if (!token(i).identifier()) continue;
-      if (is_meeting(token(i).text)) return true;
-      if (const auto it = by_name_.find(token(i).text); it != by_name_.end())
-        for (size_t n : it->second)
-          if (parts_[n]) return true;
-    }
-    return false;
+  // Once for all tokens, as statements lie in one another.
+  void count_meetings() {
+    meetings_.assign(s_.size() + 1, 0);
+    for (size_t i = 0; i < s_.size(); ++i) meetings_[i + 1] = meetings_[i] + meets_at(i);
   }
+
+  bool meets_at(size_t i) const {
+    if (!token(i).identifier()) return false;
+    if (is_meeting(token(i).text)) return true;
+    const auto it = by_name_.find(token(i).text);
+    return it != by_name_.end() &&
+           std::any_of(it->second.begin(), it->second.end(), [this](size_t n) { return parts_[n]; });
+  }
+
+  bool meets_in(Range range) const { return meetings_[range.end] > meetings_[range.begin]; }
 
   static std::string as_float(std::string_view digits) {
     const bool floating = digits.find_first_of(".eEpP") != std::string_view::npos;
@@ -1398,7 +1404,8 @@ class Translator {
   std::vector<size_t> operators_;
   std::vector<std::vector<const std::vector<size_t>*>> reaches_;
   std::vector<bool> meets_;
-  std::vector<bool> parts_;  // of declarations: lanes meet in them
+  std::vector<bool> parts_;         // of declarations: lanes meet in them
+  std::vector<uint32_t> meetings_;  // before each token: those at which lanes meet
   std::vector<Kernel> kernels_;
   std::vector<Entry> entries_;
   unsigned slots_ = 0;

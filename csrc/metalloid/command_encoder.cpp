@@ -298,7 +298,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
   if (first == last) return;
   begin();
   kept_.push_back(program);
-  for (const StorageRef& storage : program->storages()) hold(storage.get());
+  used_.emplace_back(program->storages());
   if (tracks_ && !tracker_.idle()) {
     put_barrier();
     tracker_.barrier();
@@ -435,6 +435,7 @@ void CommandEncoder::close(Status status) {
     queue_.drop_command_buffer();
   }
   trace_.reset();
+  used_.clear();
   held_.clear();
   kept_.clear();
   status_.store(status, std::memory_order_release);
@@ -448,7 +449,8 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
     AutoreleaseScope scope;
     if (encoder_) end_encoder();
     if (trace_) kept_.push_back(trace_->commits());
-    serial = queue_.commit(command_buffer_, held_, std::move(kept_));
+    used_.emplace_back(held_);
+    serial = queue_.commit(command_buffer_, used_, std::move(kept_));
     if (trace_) trace_->committed(command_buffer_, serial);
   }
   submission_ = std::make_shared<Submission>(queue_, label(), std::move(command_buffer_), serial);

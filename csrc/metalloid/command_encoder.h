@@ -157,6 +157,7 @@ class CommandEncoder final : public Encoder {
   std::array<uint64_t, kBuffers> memory_{};
   std::vector<StorageRef> held_;
   Kept kept_;
+  std::vector<Used> used_;  // what programs in kept_ hold, and at last held_
   HazardTracker tracker_;
   std::vector<MemoryUse> uses_;  // of one dispatch
   std::vector<std::string> groups_;

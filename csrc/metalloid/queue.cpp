@@ -124,7 +124,7 @@ void Queue::drop_command_buffer() {
   open_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-uint64_t Queue::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+uint64_t Queue::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used,
                        Kept kept) {
   uint64_t serial = timeline_.commit(buffer, used, std::move(kept));
   open_.fetch_sub(1, std::memory_order_relaxed);

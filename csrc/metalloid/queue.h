@@ -68,8 +68,7 @@ class Queue {
   NS::SharedPtr<MTL::CommandBuffer> begin_command_buffer(bool named);
   void drop_command_buffer();
   // See Timeline::commit().
-  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  Kept kept);
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used, Kept kept);
   // Waits until everything up to `serial` is complete; false if the deadline passed first.
   bool wait(uint64_t serial, const Deadline& deadline = std::nullopt);
 

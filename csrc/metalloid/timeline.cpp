@@ -90,7 +90,7 @@ bool Timeline::take_slot(uint32_t most) {
   return false;
 }
 
-uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
+uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used,
                           Kept kept) {
   AutoreleaseScope scope;
   // For those who commit and never wait.
@@ -104,7 +104,9 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
     in_flight_.push_back({serial, buffer, std::move(kept)});
   }
   last_.store(serial, std::memory_order_release);
-  for (const StorageRef& storage : used) storage->last_use[index_].store(serial, std::memory_order_release);
+  for (const Used& some : used) {
+    for (const StorageRef& storage : some) storage->last_use[index_].store(serial, std::memory_order_release);
+  }
   buffer->encodeSignalEvent(event_.get(), serial);
   buffer->commit();
   return serial;

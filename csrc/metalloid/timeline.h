@@ -23,6 +23,8 @@ class StorageRef;
 using KernelRef = std::shared_ptr<const Kernel>;
 // What has to live until a command buffer is complete.
 using Kept = std::vector<std::shared_ptr<const void>>;
+// Some of the memory that it uses.
+using Used = std::span<const StorageRef>;
 
 // Called between the slices of a wait, with no lock held. What it throws ends the wait; the work goes on.
 using WaitHook = void (*)();
@@ -80,8 +82,7 @@ class Timeline {
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
   // noted in the storages that the command buffer uses; what is kept is kept until it is complete.
-  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const StorageRef> used,
-                  Kept kept);
+  uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used, Kept kept);
 
   // Whether `serial` was already seen to be complete; costs one load.
   bool seen(uint64_t serial) const { return serial <= completed_.load(std::memory_order_acquire); }

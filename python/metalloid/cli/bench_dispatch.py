@@ -409,7 +409,7 @@ def torch_contestants() -> Iterator[Contestant]:
             RUNNING,
             "torch.compile",
             f"chain of {COMPILED_CHAIN} add, fused",
-            "call over its adds, which are one kernel; compiling more takes long",
+            "call over its adds, which are one kernel",
         ),
         compiled,
     )

@@ -29,7 +29,7 @@ from metalloid.cli.tables import Column
 
 SIZE, EPS = 64, 1e-6
 BATCH, CHAIN, ALONE, THREADS, THREAD_BATCH = 500, 1000, 100, 8, 5000
-COMPILED_CHAIN = 100  # torch.compile takes minutes for a thousand
+COMPILED_CHAIN = 100  # long enough for the cost of the call to be spread, short enough to be compiled soon
 TURNS = 20  # of a round
 SECONDS = 2.0  # what is slow stops after this long, but not before two runs
 NODES = (10, 100, 1000, 3125, 6250, 12_500, 25_000, 50_000, 100_000)

@@ -6,31 +6,12 @@
 #include <thread>
 #include <vector>
 
+#include "core_support.h"
 #include "metalloid/command_encoder.h"
 #include "ops/rms_norm.h"
 
 using namespace metalloid;
 using Status = CommandEncoder::Status;
-
-namespace {
-
-Device& device() { return Device::open(); }
-
-float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.address()); }
-
-Buffer filled(const Shape& shape, float value) {
-  Buffer buffer = device().empty(shape, DType::float32);
-  std::fill_n(floats(buffer), buffer.size(), value);
-  return buffer;
-}
-
-bool all_near(const Buffer& buffer, float value) {
-  buffer.wait_to_read();
-  return std::all_of(floats(buffer), floats(buffer) + buffer.size(),
-                     [&](float v) { return std::abs(v - value) < 1e-4f; });
-}
-
-}  // namespace
 
 TEST_CASE("commit runs what was encoded, in order") {
   Buffer x = filled({8, 64}, 3);

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "core_support.h"
 #include "metalloid/command_encoder.h"
 #include "ops/rms_norm.h"
 
@@ -17,22 +18,6 @@ using namespace metalloid;
 using namespace std::chrono_literals;
 
 namespace {
-
-Device& device() { return Device::open(); }
-
-float* floats(const Buffer& buffer) { return reinterpret_cast<float*>(buffer.address()); }
-
-Buffer filled(const Shape& shape, float value) {
-  Buffer buffer = device().empty(shape, DType::float32);
-  std::fill_n(floats(buffer), buffer.size(), value);
-  return buffer;
-}
-
-bool all_near(const Buffer& buffer, float value) {
-  buffer.wait_to_read();
-  return std::all_of(floats(buffer), floats(buffer) + buffer.size(),
-                     [&](float v) { return std::abs(v - value) < 1e-4f; });
-}
 
 // Work that waits for the event and is committed.
 std::shared_ptr<Submission> park(const std::shared_ptr<Event>& event, const Buffer& x, const Buffer& y,

@@ -53,6 +53,16 @@ Device& simt_device() {
   return *device;
 }
 
+// Whether the one device is to be `simt` under another name, as a Mac has one: for programs, and tests of
+// them, that ask for "metal".
+bool imitates_mac() {
+  static const bool imitates = [] {
+    const char* value = std::getenv("METALLOID_IMITATE_MAC");
+    return value && *value && std::strcmp(value, "0") != 0;
+  }();
+  return imitates;
+}
+
 // Between a debug marker and the binding that it is about.
 struct Marker {
   const Buffer* buffer = nullptr;
@@ -157,9 +167,15 @@ using softmetal::autoreleased;
 using softmetal::face;
 using softmetal::impl;
 
-Device* CreateSystemDefaultDevice() { return face(&softmetal::cpu_device())->retain(); }
+Device* CreateSystemDefaultDevice() {
+  return face(softmetal::imitates_mac() ? &softmetal::simt_device() : &softmetal::cpu_device())->retain();
+}
 
 NS::Array* CopyAllDevices() {
+  if (softmetal::imitates_mac()) {
+    const NS::Object* device = face(&softmetal::simt_device());
+    return NS::Array::alloc()->init(&device, 1);
+  }
   const NS::Object* devices[] = {face(&softmetal::cpu_device()), face(&softmetal::simt_device())};
   return NS::Array::alloc()->init(devices, 2);
 }
@@ -184,6 +200,7 @@ Size Device::maxThreadsPerThreadgroup() const {
   return Size(softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide);
 }
 NS::String* Device::name() const {
+  if (softmetal::imitates_mac()) return softmetal::autoreleased_string("imitation of an Apple GPU");
   return softmetal::autoreleased_string(impl(this)->executor.device_name());
 }
 uint64_t Device::recommendedMaxWorkingSetSize() const { return softmetal::physical_memory() / 4 * 3; }

@@ -98,6 +98,18 @@ def test_products_and_sums_are_fused_only_where_fma_says_so_without_fast_math(de
     assert mapped(device, "fma(a[i], b[i], c[i])", "float", a, b, c, fast_math=False) == 2.0**-24
 
 
+def test_a_language_version_is_a_number_and_forbids_nothing(device):
+    text = HEAD + (
+        "kernel void k(device int* y [[buffer(0)]]) { y[0] = __METAL_VERSION__ + int(bfloat(1.0f)); }\n"
+    )
+    for version, number in (("2.4", 240), ("3.0", 300), ("3.1", 310)):
+        y = device.zeros(1, "int32")
+        with device.commands() as cmd:
+            kernel = device.compile(text, language_version=version).kernel("k")
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[y])
+        assert y.item() == number + 1
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have a result for it")
 @pytest.mark.parametrize("name", ["cpu", "simt"])
 def test_an_integer_division_by_zero_ends_the_process(name):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import metalloid as ml
 import numpy as np
@@ -140,6 +142,27 @@ except ml.DeviceError as e:
         assert "METALLOID_GPU_FAMILY is apple7" in line
     for other in ("apple8", "apple9", ""):
         assert said(loop, METALLOID_GPU_FAMILY=other) == "taken\ntaken"
+
+
+@software
+def test_info_names_family_and_mistakes():
+    def info(**environment):
+        return subprocess.run(
+            [sys.executable, "-m", "metalloid", "info"],
+            env={**os.environ, "COLUMNS": "160", **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    shown = info(METALLOID_GPU_FAMILY="apple8", METALLOID_MAX_THREADS_PER_THREADGROUP="rms*=384")
+    assert shown.returncode == 0, shown.stderr
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert lines.count(["GPU", "family", "apple8"]) == len(ml.devices())
+    assert ["METALLOID_MAX_THREADS_PER_THREADGROUP", "rms*=384"] in lines
+    refused = info(METALLOID_GPU_FAMILY="m1")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "needs one of: apple7" in refused.stderr
 
 
 # --- the longest buffer -------------------------------------------------------------------------

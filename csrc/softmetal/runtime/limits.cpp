@@ -117,11 +117,9 @@ NS::UInteger thread_limit(const char* rules, std::string_view kernel, NS::UInteg
                           std::string* problem) {
   const std::string_view all = rules ? rules : "";
   NS::UInteger limit = 0;
-  size_t begin = 0;
-  while (begin < all.size()) {
-    const size_t end = std::min(all.find(',', begin), all.size());
+  for (size_t begin = 0, end = 0; !all.empty() && begin <= all.size(); begin = end + 1) {
+    end = std::min(all.find(',', begin), all.size());
     const std::string_view rule = all.substr(begin, end - begin);
-    begin = end + 1;
     const size_t equals = rule.rfind('=');
     const bool named = equals != std::string_view::npos;
     const std::string_view name = named ? trimmed(rule.substr(0, equals)) : "*";

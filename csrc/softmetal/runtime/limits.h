@@ -55,7 +55,8 @@ NS::UInteger thread_limit(std::string_view kernel, NS::UInteger width, std::stri
 // What is wrong with the settings in the environment; empty: nothing.
 std::string limits_problem();
 
-// Whether a GPU of the imitated family, or the device as it is where that is null, answers that it has another.
+// Whether a GPU of the imitated family, or the device as it is where that is null, answers that it has
+// another.
 bool supports_family(const GpuFamily* imitated, MTL::GPUFamily family);
 
 }  // namespace softmetal

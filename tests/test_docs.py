@@ -1,6 +1,6 @@
 """The tables of docs/differences.md: every row names the tests that pin our side, and all of them exist.
 
-Runs without a device, so it can be run by itself: python -m pytest tests/test_docs.py
+Needs no device, nor the package: python -m pytest --noconftest tests/test_docs.py
 """
 
 from __future__ import annotations

@@ -196,7 +196,9 @@ NS::String* Device::name() const {
 }
 uint64_t Device::recommendedMaxWorkingSetSize() const { return softmetal::physical_memory() / 4 * 3; }
 uint64_t Device::registryID() const { return impl(this)->executor.registry_id(); }
-bool Device::supportsFamily(MTL::GPUFamily gpuFamily) { return softmetal::supports_family(softmetal::limit_settings().family, gpuFamily); }
+bool Device::supportsFamily(MTL::GPUFamily gpuFamily) {
+  return softmetal::supports_family(softmetal::limit_settings().family, gpuFamily);
+}
 void Device::sampleTimestamps(MTL::Timestamp* cpuTimestamp, MTL::Timestamp* gpuTimestamp) {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
   *cpuTimestamp = *gpuTimestamp =

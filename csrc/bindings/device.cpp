@@ -76,6 +76,13 @@ void bind_device(nb::module_& m) {
       .def(nb::new_(&open), nb::arg("name") = nb::none(), nb::rv_policy::reference)
       .def_prop_ro("name", &Device::name, "The name that opens it: \"cpu\", \"simt\" or \"metal\".")
       .def_prop_ro("description", &Device::description, "Metal's name of the device.")
+      .def_prop_ro(
+          "gpu_family",
+          [](const Device& self) {
+            return self.gpu_family().empty() ? std::nullopt : std::optional(self.gpu_family());
+          },
+          "The newest of Apple's GPU families that the device has, e.g. \"apple8\". Off macOS the one whose\n"
+          "limits METALLOID_GPU_FAMILY asks for; None if it asks for none.")
       .def_prop_ro("max_buffer_length", &Device::max_buffer_length, "The bytes of the largest buffer.")
       .def_prop_ro("max_threadgroup_memory_length", &Device::max_threadgroup_memory_length,
                    "The bytes of threadgroup memory of one threadgroup.")

@@ -957,6 +957,13 @@ class Device:
         """Metal's name of the device."""
 
     @property
+    def gpu_family(self) -> str | None:
+        """
+        The newest of Apple's GPU families that the device has, e.g. "apple8". Off macOS the one whose
+        limits METALLOID_GPU_FAMILY asks for; None if it asks for none.
+        """
+
+    @property
     def max_buffer_length(self) -> int:
         """The bytes of the largest buffer."""
 

@@ -35,6 +35,7 @@ def _device(name: str, default: bool) -> Table:
     threads = " x ".join(str(n) for n in device.max_threads_per_threadgroup)
     rows = {
         "description": device.description,
+        "GPU family": device.gpu_family or "none imitated",
         "kernel variant": device.kernel_variant,
         "shader compiler": device.shader_compiler,
         "thread execution width": device.thread_execution_width,

@@ -45,7 +45,7 @@ class Device {
   std::array<uint64_t, 3> max_threads_per_threadgroup() const;
   uint32_t thread_execution_width();
   bool has_unified_memory() const { return metal_->hasUnifiedMemory(); }
-  // The built-in library's label: "<variant>; <compiler>" where the library says so.
+  // The built-in library's label, "<variant>; <compiler>", where it has one; Metal's have none.
   std::string kernel_variant();
   std::string shader_compiler();
 
@@ -114,6 +114,7 @@ class Device {
   std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
   std::unique_ptr<Library> library_;
+  std::atomic<Library*> loaded_{nullptr};
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;
 };
 

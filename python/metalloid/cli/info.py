@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,12 +30,18 @@ def _grid(title: str) -> Table:
     return table
 
 
+def _origin(path: str) -> str:
+    """How the built-in kernels come to a device."""
+    return f"compiled at first use, from {path}" if path.endswith(".metal") else f"precompiled, in {path}"
+
+
 def _device(name: str, default: bool) -> Table:
     device = ml.Device(name)
     table = _grid(f"Device {name}" + (" (default)" if default else ""))
     threads = " x ".join(str(n) for n in device.max_threads_per_threadgroup)
     rows = {
         "description": device.description,
+        "built-in kernels": _origin(device.library_path),
         "kernel variant": device.kernel_variant,
         "shader compiler": device.shader_compiler,
         "thread execution width": device.thread_execution_width,
@@ -54,7 +61,8 @@ def _device(name: str, default: bool) -> Table:
 def _compilation() -> Table:
     found = _jit.find_toolchain()
     table = _grid("Compilation at run time")
-    table.add_row("compiler", escape(shlex.join(found.compiler) or f"none: {found.missing}"))
+    compiler = shlex.join(found.compiler) or f"none: {found.missing}"
+    table.add_row("compiler", "Metal" if sys.platform == "darwin" else escape(compiler))
     table.add_row("cache", escape(found.cache or "none: METALLOID_CACHE_DIR is empty"))
     return table
 

@@ -263,8 +263,15 @@ def test_operations_pass_with_kernels_from_source(source):
 
 
 @software
-def test_info_says_which_form_it_is(flat, source):
-    for environment, said in ((source, f"compiled at first use, from {flat}"), ({}, "precompiled, in ")):
+def test_info_says_which_form_it_is_or_that_there_is_none(flat, source):
+    for environment, said in (
+        (source, f"compiled at first use, from {flat}"),
+        ({}, "precompiled, in "),
+        (
+            {"METALLOID_LIBRARY": "/no/such.metal"},
+            "none: Device: cannot read the kernels from /no/such.metal",
+        ),
+    ):
         done = subprocess.run(
             [sys.executable, "-m", "metalloid", "info"],
             capture_output=True,
@@ -272,7 +279,7 @@ def test_info_says_which_form_it_is(flat, source):
             timeout=120,
             env={**os.environ, "COLUMNS": "500", **environment},
         )
-        assert said in done.stdout, done.stdout + done.stderr
+        assert done.returncode == 0 and said in done.stdout, done.stdout + done.stderr
 
 
 LOAD = """

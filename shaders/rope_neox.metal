@@ -51,26 +51,26 @@ inline void turn_token(constant HeadRopeParams& params, const device T* x, devic
 }
 
 template <typename T>
-[[kernel]] void rope_cached(constant HeadRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
-                            device T* y [[buffer(2)]], const device float* cosine [[buffer(4)]],
-                            const device float* sine [[buffer(5)]], TOKEN_ARGUMENTS) {
+[[kernel]] void rope_neox_cached(constant HeadRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
+                                 device T* y [[buffer(2)]], const device float* cosine [[buffer(4)]],
+                                 const device float* sine [[buffer(5)]], TOKEN_ARGUMENTS) {
   const Turn turn = cached_turn<false>(params, x, cosine, sine, memory, token, TEAM);
   turn_token(params, x, y, turn, rows, token, tokens, TEAM);
 }
 
 template <typename T>
-[[kernel]] void rope_positional(constant HeadRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
-                                device T* y [[buffer(2)]], const device uint* positions [[buffer(4)]],
-                                const device float2* frequencies [[buffer(5)]],
-                                const device float* factors [[buffer(6)]], TOKEN_ARGUMENTS) {
+[[kernel]] void rope_neox_positional(constant HeadRopeParams& params [[buffer(0)]], const device T* x [[buffer(1)]],
+                                     device T* y [[buffer(2)]], const device uint* positions [[buffer(4)]],
+                                     const device float2* frequencies [[buffer(5)]],
+                                     const device float* factors [[buffer(6)]], TOKEN_ARGUMENTS) {
   const Turn turn = positional_turn<false>(params, x, positions, frequencies, factors, memory, token, TEAM);
   turn_token(params, x, y, turn, rows, token, tokens, TEAM);
 }
 
-#define INSTANTIATE(name, T)                                                                           \
-  template [[host_name("rope_neox_cached_" name)]] [[kernel]] decltype(rope_cached<T>) rope_cached<T>; \
-  template [[host_name("rope_neox_positional_" name)]] [[kernel]]                                      \
-  decltype(rope_positional<T>) rope_positional<T>;
+#define INSTANTIATE(name, T)                                                                                     \
+  template [[host_name("rope_neox_cached_" name)]] [[kernel]] decltype(rope_neox_cached<T>) rope_neox_cached<T>; \
+  template [[host_name("rope_neox_positional_" name)]] [[kernel]]                                                \
+  decltype(rope_neox_positional<T>) rope_neox_positional<T>;
 
 INSTANTIATE("f32", float)
 INSTANTIATE("f16", half)

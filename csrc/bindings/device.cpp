@@ -95,8 +95,13 @@ void bind_device(nb::module_& m) {
       .def_prop_ro("has_unified_memory", &Device::has_unified_memory,
                    "Whether host and device work on the same memory.")
       .def_prop_ro("kernel_variant", &Device::kernel_variant,
-                   "What the loaded kernels were compiled for, e.g. \"x86-64-v4\".")
+                   "What the loaded kernels were compiled for, e.g. \"x86-64-v4\"; on Metal their form, "
+                   "\"metallib\"\n"
+                   "or \"source\".")
       .def_prop_ro("shader_compiler", &Device::shader_compiler, "What compiled the loaded kernels.")
+      .def_prop_ro(
+          "library_path", [](Device& self) { return self.library().path(); },
+          "The file of the built-in kernels. One that ends in .metal is compiled when it is first used.")
       .def_prop_ro("allocated_size", &Device::allocated_size,
                    "The bytes of memory that buffers use; that of wrap() does not count.")
       .def_prop_ro("pooled_size", &Device::pooled_size,

@@ -5,6 +5,7 @@
 
 #include "metalloid/device.h"
 #include "metalloid/include.h"
+#include "metalloid/software.h"
 
 namespace metalloid {
 
@@ -66,20 +67,22 @@ NS::SharedPtr<NS::Dictionary> dictionary_of(const std::map<std::string, std::str
   return NS::TransferPtr(NS::Dictionary::alloc()->init(values.data(), keys.data(), keys.size()));
 }
 
+std::string name_of(const CompileRequest& request) {
+  return !request.name.empty() ? request.name : !request.path.empty() ? request.path : kUnnamed;
+}
+
 }  // namespace
 
-std::shared_ptr<Library> Device::compile(const CompileRequest& request) {
+NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error) {
   check_macros(request.macros);
-  const std::string& name = !request.name.empty()   ? request.name
-                            : !request.path.empty() ? request.path
-                                                    : kUnnamed;
+  const std::string name = name_of(request);
   // A C string would end there.
   if (request.source.find('\0') != std::string::npos) {
     throw ValidationError(text("Device.compile: the source of ", name, " has a null character, needs text"));
   }
-  AutoreleaseScope scope;
   auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
   options->setFastMathEnabled(request.fast_math);
+  if (request.fast_math && request.keep_non_finite) software::keep_non_finite(options.get());
   if (!request.language_version.empty()) options->setLanguageVersion(version_of(request.language_version));
 
   IncludePaths paths{.headers = request.headers, .directories = request.include_dirs, .defined = {}};
@@ -89,8 +92,14 @@ std::shared_ptr<Library> Device::compile(const CompileRequest& request) {
   if (!macros.empty()) options->setPreprocessorMacros(dictionary_of(macros).get());
 
   std::string source = flatten_includes(request.source, {.name = name, .path = request.path}, paths);
+  return NS::TransferPtr(metal->newLibrary(ns_string(source).get(), options.get(), error));
+}
+
+std::shared_ptr<Library> Device::compile(const CompileRequest& request) {
+  AutoreleaseScope scope;
   NS::Error* error = nullptr;
-  auto library = NS::TransferPtr(metal_->newLibrary(ns_string(source).get(), options.get(), &error));
+  const std::string name = name_of(request);
+  auto library = metalloid::compile(metal(), request, &error);
   if (!library) {
     std::string log = describe(error, "Metal gave no reason");
     throw CompileError(text("Device.compile: ", name, " does not compile:\n", log), log);

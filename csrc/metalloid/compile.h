@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "metalloid/metal.h"
+
 namespace metalloid {
 
 struct CompileRequest {
@@ -16,8 +18,12 @@ struct CompileRequest {
   std::map<std::string, std::string> headers;  // in memory: name to text
   std::map<std::string, std::string> macros;   // name to replacement
   bool fast_math = true;
+  bool keep_non_finite = false;  // fast math, but with infinities and NaN, where Metal can
   std::string language_version;  // "3.1"; empty: the newest
   bool any_simd_width = false;   // the kernels do not depend on the width of SIMD-groups
 };
+
+// Null, with an error, for what Metal does not compile. Throws ValidationError for what it cannot be given.
+NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error);
 
 }  // namespace metalloid

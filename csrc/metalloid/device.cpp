@@ -130,18 +130,18 @@ std::array<uint64_t, 3> Device::max_threads_per_threadgroup() const {
 
 uint32_t Device::thread_execution_width() {
   // Metal tells it per pipeline; any of ours will do.
-  std::vector<std::string> kernels = library().kernels();
-  if (kernels.empty()) throw DeviceError("Device: the library of built-in kernels is empty");
-  return library().pipeline(kernels.front()).execution_width;
+  return library().pipeline(library().kernels().front()).execution_width;
 }
 
 std::string Device::kernel_variant() {
   std::string label = library().label();
+  if (label.empty()) return library().from_source() ? "source" : "metallib";
   return label.substr(0, label.find("; "));
 }
 
 std::string Device::shader_compiler() {
   std::string label = library().label();
+  if (label.empty()) return library().from_source() ? "Metal, at first use" : "Metal, at build time";
   size_t separator = label.find("; ");
   return separator == std::string::npos ? "" : label.substr(separator + 2);
 }
@@ -198,8 +198,12 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
 }
 
 Library& Device::library() {
+  if (Library* library = loaded_.load(std::memory_order_acquire)) return *library;
+  // Loading may compile, which takes long and asks for things that who waits for it here must not hold.
+  BlockScope blocked;
   std::lock_guard lock(library_mutex_);
   if (!library_) library_ = Library::load(*this, library_path());
+  loaded_.store(library_.get(), std::memory_order_release);
   return *library_;
 }
 

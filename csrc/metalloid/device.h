@@ -47,7 +47,7 @@ class Device {
   // The newest of Apple's GPU families that it has or imitates, such as "apple8"; empty: none.
   const std::string& gpu_family() const { return gpu_family_; }
   bool has_unified_memory() const { return metal_->hasUnifiedMemory(); }
-  // The built-in library's label: "<variant>; <compiler>" where the library says so.
+  // The built-in library's label, "<variant>; <compiler>", where it has one; Metal's have none.
   std::string kernel_variant();
   std::string shader_compiler();
 
@@ -117,6 +117,7 @@ class Device {
   std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
   std::unique_ptr<Library> library_;
+  std::atomic<Library*> loaded_{nullptr};
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;
 };
 

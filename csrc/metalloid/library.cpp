@@ -1,13 +1,16 @@
 #include "metalloid/library.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
 
+#include "metalloid/compile.h"
 #include "metalloid/device.h"
 #include "metalloid/error.h"
+#include "metalloid/include.h"
 
 namespace metalloid {
 
@@ -22,6 +25,33 @@ std::string& chosen_path() {
 std::atomic<uint32_t>& kernel_count() {
   static std::atomic<uint32_t> count{0};
   return count;
+}
+
+bool is_there(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+bool is_source(const std::string& path) { return path.ends_with(".metal"); }
+
+// With what the build gives Metal's compiler.
+NS::SharedPtr<MTL::Library> compile_kernels(Device& device, const std::string& path) {
+  CompileRequest request;
+  request.path = path;
+  request.language_version = "3.1";
+  request.keep_non_finite = true;
+  request.any_simd_width = true;
+  std::optional<std::string> source = read_file(path);
+  if (!source) throw DeviceError(text("Device: cannot read the kernels from ", path));
+  if (source->find('\0') != std::string::npos) {
+    throw DeviceError(text("Device: cannot compile the kernels from ", path, ": it has a null character"));
+  }
+  request.source = std::move(*source);
+  NS::Error* error = nullptr;
+  auto library = compile(device.metal(), request, &error);
+  if (library) return library;
+  const std::string log = describe(error, "Metal gave no reason");
+  if (error && error->code() == MTL::LibraryErrorCompileFailure) {
+    throw CompileError(text("Device: the kernels from ", path, " do not compile:\n", log), log);
+  }
+  throw DeviceError(text("Device: cannot compile the kernels from ", path, ": ", log));
 }
 
 }  // namespace
@@ -41,26 +71,33 @@ std::string library_path() {
   dladdr(reinterpret_cast<const void*>(&kernel_count), &binary);
   std::string path = binary.dli_fname ? binary.dli_fname : "";
   size_t slash = path.rfind('/');
-  return (slash == std::string::npos ? "." : path.substr(0, slash)) + "/metalloid.metallib";
+  const std::string beside = (slash == std::string::npos ? "." : path.substr(0, slash)) + "/metalloid";
+  return !is_there(beside + ".metallib") && is_there(beside + ".metal") ? beside + ".metal"
+                                                                        : beside + ".metallib";
 }
 
 BuiltinKernel::BuiltinKernel(std::string name) : name_(std::move(name)), slot_(kernel_count().fetch_add(1)) {}
 
 uint32_t BuiltinKernel::count() { return kernel_count().load(); }
 
-Library::Library(Device& device, NS::SharedPtr<MTL::Library> library)
-    : device_(device), library_(std::move(library)) {}
+Library::Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path)
+    : device_(device), library_(std::move(library)), path_(std::move(path)) {}
 
 std::unique_ptr<Library> Library::load(Device& device, const std::string& path) {
   AutoreleaseScope scope;
   NS::Error* error = nullptr;
-  auto library = NS::TransferPtr(device.metal()->newLibrary(ns_string(path).get(), &error));
+  auto library = is_source(path) ? compile_kernels(device, path)
+                                 : NS::TransferPtr(device.metal()->newLibrary(ns_string(path).get(), &error));
   if (!library) {
     throw DeviceError(
         text("Device: cannot load the kernels from ", path, ": ", describe(error, "Metal gave no reason")));
   }
-  return std::make_unique<Library>(device, std::move(library));
+  auto loaded = std::make_unique<Library>(device, std::move(library), path);
+  if (loaded->kernels().empty()) throw DeviceError(text("Device: there are no kernels in ", path));
+  return loaded;
 }
+
+bool Library::from_source() const { return path_.empty() || is_source(path_); }
 
 std::vector<std::string> Library::kernels() const {
   AutoreleaseScope scope;

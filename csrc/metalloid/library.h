@@ -24,14 +24,19 @@ struct ConstantValue {
 
 class Library {
  public:
-  Library(Device& device, NS::SharedPtr<MTL::Library> library);
-  // Loads a compiled library. Throws DeviceError with what Metal says.
+  Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {});
+  // Loads a compiled library, or compiles a .metal file that needs no other as the built-in shaders are.
+  // Throws DeviceError with what Metal says, CompileError if that is about the source.
   static std::unique_ptr<Library> load(Device& device, const std::string& path);
 
   Device& device() const { return device_; }
   std::vector<std::string> kernels() const;
   // Metal's label of the library.
   std::string label() const;
+  // The file that it comes from; empty: from none.
+  const std::string& path() const { return path_; }
+  // Whether it was compiled by this process.
+  bool from_source() const;
 
   // A kernel with these constants; made on first use. Safe to call from any thread. Throws ValidationError
   // for a name, constant or value that does not fit, DeviceError for what Metal says.
@@ -48,6 +53,7 @@ class Library {
 
   Device& device_;
   const NS::SharedPtr<MTL::Library> library_;
+  const std::string path_;
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<const Kernel>> kernels_;
 };
@@ -67,8 +73,8 @@ class BuiltinKernel {
 };
 
 // Where devices look for the built-in kernels: what set_library_path() said, else METALLOID_LIBRARY,
-// else metalloid.metallib beside the binary that holds this code. To be set before the first device is
-// opened.
+// else metalloid.metallib beside the binary that holds this code, else metalloid.metal. To be set before the
+// first device is opened.
 void set_library_path(std::string path);
 std::string library_path();
 

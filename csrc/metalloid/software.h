@@ -1,5 +1,5 @@
 // The few settings of the software implementation of Metal that Metal's own API has no word for. On macOS all
-// of this is inert: csrc/softmetal implements it elsewhere, and the build picks.
+// of this but the math is inert: csrc/softmetal implements it elsewhere, and the build picks.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,10 @@ struct Toolchain {
   std::string cache;                  // the directory of compiled libraries; empty: keep nothing
 };
 void set_toolchain(Toolchain (*find)());
+
+// Lets fast math keep infinities and NaN. Metal has a word for that as of macOS 15; before, this does
+// nothing.
+void keep_non_finite(MTL::CompileOptions* options);
 
 struct CheckSettings {
   bool enabled = true;

@@ -987,11 +987,20 @@ class Device:
 
     @property
     def kernel_variant(self) -> str:
-        """What the loaded kernels were compiled for, e.g. "x86-64-v4"."""
+        """
+        What the loaded kernels were compiled for, e.g. "x86-64-v4"; on Metal their form, "metallib"
+        or "source".
+        """
 
     @property
     def shader_compiler(self) -> str:
         """What compiled the loaded kernels."""
+
+    @property
+    def library_path(self) -> str:
+        """
+        The file of the built-in kernels. One that ends in .metal is compiled when it is first used.
+        """
 
     @property
     def allocated_size(self) -> int:

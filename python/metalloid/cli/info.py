@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 
 from rich.console import Console
 from rich.markup import escape
@@ -29,6 +30,24 @@ def _grid(title: str) -> Table:
     return table
 
 
+def _kernels(device: ml.Device) -> dict[str, object]:
+    """What there is to say about the built-in kernels, or why there are none."""
+    try:
+        path = device.library_path
+        origin = (
+            f"compiled at first use, from {path}" if path.endswith(".metal") else f"precompiled, in {path}"
+        )
+        return {
+            "built-in kernels": origin,
+            "kernel variant": device.kernel_variant,
+            "shader compiler": device.shader_compiler,
+            "thread execution width": device.thread_execution_width,
+            "kernels": ", ".join(device.kernels()),
+        }
+    except ml.Error as e:
+        return {"built-in kernels": f"none: {e}"}
+
+
 def _device(name: str, default: bool) -> Table:
     device = ml.Device(name)
     table = _grid(f"Device {name}" + (" (default)" if default else ""))
@@ -36,16 +55,13 @@ def _device(name: str, default: bool) -> Table:
     rows = {
         "description": device.description,
         "GPU family": device.gpu_family or "none imitated",
-        "kernel variant": device.kernel_variant,
-        "shader compiler": device.shader_compiler,
-        "thread execution width": device.thread_execution_width,
         "threads per threadgroup": f"{threads} at most",
         "threadgroup memory": f"{size(device.max_threadgroup_memory_length)} at most",
         "buffer length": f"{size(device.max_buffer_length)} at most",
         "unified memory": "yes" if device.has_unified_memory else "no",
         "memory in use": size(device.allocated_size),
         "memory pooled for reuse": size(device.pooled_size),
-        "kernels": ", ".join(device.kernels()),
+        **_kernels(device),
     }
     for key, value in rows.items():
         table.add_row(key, escape(str(value)))
@@ -55,7 +71,8 @@ def _device(name: str, default: bool) -> Table:
 def _compilation() -> Table:
     found = _jit.find_toolchain()
     table = _grid("Compilation at run time")
-    table.add_row("compiler", escape(shlex.join(found.compiler) or f"none: {found.missing}"))
+    compiler = shlex.join(found.compiler) or f"none: {found.missing}"
+    table.add_row("compiler", "Metal" if sys.platform == "darwin" else escape(compiler))
     table.add_row("cache", escape(found.cache or "none: METALLOID_CACHE_DIR is empty"))
     return table
 

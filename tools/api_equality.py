@@ -1,11 +1,11 @@
 """Checks that whatever softmetal's headers offer exists in Apple's metal-cpp with the same type.
 
 Both header trees are parsed by libclang for the same target, so that types are compared as the compiler sees
-them and not as they are spelt. Compared are, outside the namespace softmetal: classes with their bases and with
-what may not be constructed or copied, methods and functions (parameters, result, const, static, noexcept,
-default arguments, template parameters), enumerations and enumerators, struct layouts, aliases, constants, macros
-and the names of the headers. What Apple has and softmetal lacks is no drift; --report lists it, and tells what
-softmetal offers that is newer than macOS 14.0.
+them and not as they are spelt. Compared are, outside the namespace softmetal: classes with their bases and
+with what may not be constructed or copied, methods and functions (parameters, result, const, static,
+noexcept, default arguments, template parameters), enumerations and enumerators, struct layouts, aliases,
+constants, macros and the names of the headers. What Apple has and softmetal lacks is no drift; --report lists
+it, and tells what softmetal offers that is newer than macOS 14.0.
 
 A block of Apple's and a std::function of the same signature count as one type, since gcc has no blocks.
 
@@ -111,17 +111,16 @@ class Comparison:
                 self._report(function.place, f"{name}: {function.text}: Apple has no {kind} of this name")
                 continue
             same = [
-                other
-                for other in apples
-                if function.shape in (other.shape, _without_blocks(other.shape))
+                other for other in apples if function.shape in (other.shape, _without_blocks(other.shape))
             ]
             if not same:
+                alike = [other for other in apples if other.parameters == function.parameters] or apples
                 need = " or ".join(
                     f"{self._spelling(other, function)} ({self._apples_place(other.place)})"
-                    for other in apples
+                    for other in alike[:4]
                 )
                 self._report(
-                    function.place, f"{name}: is {self._spelling(function, *apples)}, Apple's is {need}"
+                    function.place, f"{name}: is {self._spelling(function, *alike)}, Apple's is {need}"
                 )
             elif function.defaults != same[0].defaults:
                 got, need = (
@@ -154,7 +153,8 @@ def _missing(comparison: Comparison) -> tuple[list[str], list[str], dict[str, in
     """Lines of the report on what Apple has and softmetal lacks; the classes that it lacks; counts."""
     ours, apples = comparison.ours, comparison.apples
     lines, classes = [], []
-    counts = {"classes": 0, "methods": 0, "functions": 0} | {f"{kind}s": 0 for kind in ours.values}
+    plural = {kind: f"{kind}es" if kind == "alias" else f"{kind}s" for kind in ours.values}
+    counts = {"classes": 0, "methods": 0, "functions": 0}
     for name, record in sorted(apples.records.items()):
         there = ours.records.get(name)
         if there is None:
@@ -186,9 +186,9 @@ def _missing(comparison: Comparison) -> tuple[list[str], list[str], dict[str, in
             others = [name for name in lacks if apples.values[kind][name].shape.split(" of ")[1] not in types]
             lacks = [name for name in lacks if name not in set(others)]
         lacks = [name for name in lacks if name.startswith(("NS::", "MTL::"))]
-        counts[f"{kind}s"] = len(lacks)
+        counts[plural[kind]] = len(lacks)
         if lacks:
-            lines.append(f"{kind}s: {', '.join(lacks)}")
+            lines.append(f"{plural[kind]}: {', '.join(lacks)}")
     return lines, classes, counts
 
 
@@ -197,7 +197,7 @@ def _newer(comparison: Comparison, history: metal_api.History) -> dict[str, list
     found: dict[str, list[str]] = {}
 
     def note(release: str, name: str) -> None:
-        if release != history.releases[0] and name.split("::")[0] == "MTL":
+        if release != history.first and name.removeprefix("class ").startswith("MTL::"):
             found.setdefault(release, []).append(name)
 
     ours, apples = comparison.ours, comparison.apples
@@ -207,7 +207,7 @@ def _newer(comparison: Comparison, history: metal_api.History) -> dict[str, list
             continue
         release = history.record(name)
         note(release, f"class {name}")
-        if release != history.releases[0]:
+        if release != history.first:
             continue
         for method, overloads in record.methods.items():
             for function in overloads:
@@ -216,7 +216,7 @@ def _newer(comparison: Comparison, history: metal_api.History) -> dict[str, list
                         note(history.method(name, method, other), f"{name}::{method}")
     for name in ours.functions:
         if name in apples.functions:
-            note(history.function(name), f"function {name}")
+            note(history.function(name), name)
     for kind in ("enumeration", "enumerator", "constant"):
         for name in ours.values[kind]:
             if name in apples.values[kind]:
@@ -224,16 +224,15 @@ def _newer(comparison: Comparison, history: metal_api.History) -> dict[str, list
     return found
 
 
-def report(comparison: Comparison, history: metal_api.History | None) -> None:
+def report(comparison: Comparison, history: metal_api.History) -> None:
     lines, classes, counts = _missing(comparison)
     print("What Apple has and softmetal lacks, of the classes and enumerations that softmetal has:")
     print("\n".join(f"  {line}" for line in lines))
     print("Classes that softmetal lacks:")
     print("\n".join(f"  {name}" for name in classes))
-    if history:
-        print(f"What softmetal offers and macOS {history.releases[0]} lacks, by the release that brought it:")
-        for release, names in sorted(_newer(comparison, history).items(), key=lambda x: metal_api.version(x[0])):
-            print(f"  {release}: {', '.join(sorted(set(names)))}")
+    print(f"What softmetal offers and macOS {history.first} lacks, by the release that brought it:")
+    for release, names in sorted(_newer(comparison, history).items(), key=lambda x: metal_api.version(x[0])):
+        print(f"  {release}: {', '.join(sorted(set(names)))}")
     print("Lacking: " + ", ".join(f"{number} {kind}" for kind, number in counts.items() if number))
 
 
@@ -242,7 +241,17 @@ def compare(ours: Path, apple: Path, stubs: list[Path], cache: Path, root: Path)
         # All of Apple's namespaces, so that what ours declares outside NS and MTL can be found too.
         apples_api = pool.submit(metal_api.read, apple, cache, stubs, None, True, True)
         ours_api = pool.submit(metal_api.read, ours, cache, [], None, False, True)
-        return Comparison(ours_api.result(), apples_api.result(), ours.resolve(), apple.resolve(), root.resolve())
+        return Comparison(
+            ours_api.result(), apples_api.result(), ours.resolve(), apple.resolve(), root.resolve()
+        )
+
+
+def _history(comparison: Comparison, cache: Path, stubs: Path) -> metal_api.History:
+    older = metal_api.older_releases(cache)
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        jobs = {release: pool.submit(metal_api.read, path, cache, [stubs]) for release, path in older.items()}
+        apis = {release: job.result() for release, job in jobs.items()}
+    return metal_api.History({**apis, metal_api.NEWEST: comparison.apples})
 
 
 # --- the test of the check ------------------------------------------------------------------------------
@@ -298,34 +307,74 @@ Buffer* CreateBuffer(NS::UInteger length);
 
 # What is wrong, the text, what it becomes in ours, and what the message has to say.
 _PLANTED = [
-    ("enum value", "StorageModePrivate = 2", "StorageModePrivate = 3", "enumerator MTL::StorageModePrivate: is 3"),
+    (
+        "enum value",
+        "StorageModePrivate = 2",
+        "StorageModePrivate = 3",
+        "enumerator MTL::StorageModePrivate: is 3",
+    ),
     ("option value", "1 << 5", "1 << 4", "enumerator MTL::ResourceStorageModePrivate: is 16 of"),
     ("missing const", "length() const", "length()", "MTL::Buffer::length: is"),
     ("extra const", "void* contents()", "void* contents() const", "MTL::Buffer::contents: is"),
     ("return type", "void* contents()", "const void* contents()", "MTL::Buffer::contents: is"),
     ("extra method", "void* contents()", "void* bytes(); void* contents()", "MTL::Buffer::bytes"),
-    ("extra overload", "void* contents()", "void contents(int); void* contents()", "MTL::Buffer::contents: is"),
+    (
+        "extra overload",
+        "void* contents()",
+        "void contents(int); void* contents()",
+        "MTL::Buffer::contents: is",
+    ),
     ("renamed class", "Buffer", "Memory", "class MTL::Memory: Apple has no class"),
-    ("underlying type", "StorageMode : NS::UInteger", "StorageMode : long", "enumeration MTL::StorageMode: is"),
-    ("option type", "using ResourceOptions = NS::UInteger", "using ResourceOptions = int", "alias MTL::Resource"),
+    (
+        "underlying type",
+        "StorageMode : NS::UInteger",
+        "StorageMode : long",
+        "enumeration MTL::StorageMode: is",
+    ),
+    (
+        "option type",
+        "using ResourceOptions = NS::UInteger",
+        "using ResourceOptions = int",
+        "alias MTL::Resource",
+    ),
     ("parameter type", "setLabel(const NS::String*", "setLabel(NS::String*", "MTL::Resource::setLabel: is"),
     ("parameter width", "modified(NS::UInteger", "modified(unsigned int", "MTL::Buffer::modified: is"),
     ("base class", "Referencing<Buffer, Resource>", "Referencing<Buffer>", "MTL::Buffer: derives from"),
     ("copyable", "Copying<String>", "Referencing<String>", "NS::String: derives from"),
-    ("default argument", "length = 1", "length = 2", "MTL::Buffer::modified: its default arguments are none, 2"),
+    (
+        "default argument",
+        "length = 1",
+        "length = 2",
+        "MTL::Buffer::modified: its default arguments are none, 2",
+    ),
     ("no default", "length = 1", "length", "MTL::Buffer::modified: its default arguments are"),
     ("static", "static Buffer* alloc", "Buffer* alloc", "MTL::Buffer::alloc: is"),
     ("noexcept", "void* contents()", "void* contents() noexcept", "MTL::Buffer::contents: is"),
     ("field type", "UInteger height;", "UInteger* height;", "MTL::Size: its fields are"),
-    ("field order", "width;\n  NS::UInteger height", "height;\n  NS::UInteger width", "MTL::Size: its fields"),
+    (
+        "field order",
+        "width;\n  NS::UInteger height",
+        "height;\n  NS::UInteger width",
+        "MTL::Size: its fields",
+    ),
     ("packing", " __attribute__((packed))", "", "MTL::Size: its size and alignment are (16, 8)"),
     ("constant", "NotFound = 7", "NotFound = 8", "constant MTL::NotFound: is const unsigned long = 8"),
-    ("constant's const", "NS::String* const Domain", "const NS::String* const Domain", "constant MTL::Domain: is"),
+    (
+        "constant's const",
+        "NS::String* const Domain",
+        "const NS::String* const Domain",
+        "constant MTL::Domain: is",
+    ),
     ("function", "CreateBuffer(NS::UInteger", "CreateBuffer(int", "MTL::CreateBuffer: is"),
     ("extra function", "Buffer* Create", "void Extra(); Buffer* Create", "MTL::Extra: void ()"),
     ("function's scope", "}\n#define", "}\nint beside();\n#define", "beside: int ()"),
     ("construction", "Object() = delete;", "", "NS::Object: allows its default constructor"),
-    ("template", "class _Base = class Object> class Copying", "class _Base = class Object, int _N = 0> class Copying", "NS::Copying: is a"),
+    (
+        "template",
+        "class _Base = class Object> class Copying",
+        "class _Base = class Object, int _N = 0> class Copying",
+        "NS::Copying: is a",
+    ),
     ("macro", "METAL_TEXT", "METAL_WORDS", "macro METAL_WORDS: Apple has no macro"),
     ("class to struct", "class String :", "struct String :", "NS::String: is a struct"),
 ]
@@ -363,10 +412,8 @@ def self_test(cache: Path) -> int:
                 raise Trouble(f"self-test {title}: {old!r} is not in the headers")
             ours = tree("ours", _TYPES.replace(old, new), _METAL.replace(old, new))
             drift = Comparison(read(ours), apples, ours, apple, folder).drift
-            if message is None:
-                ok = not drift
-            else:
-                ok = any(message in line and ".hpp:" in line for line in drift)
+            found = any(message in line and ".hpp:" in line for line in drift) if message else drift
+            ok = bool(found) == bool(message)
             if not ok:
                 failed += 1
                 print(f"self-test {title}: reported {drift}, needs {message or 'nothing'}", file=sys.stderr)
@@ -388,14 +435,14 @@ def main() -> int:
         apple = options.apple or metal_api.metal_cpp(metal_api.NEWEST, options.cache)
         comparison = compare(options.root / SOFTMETAL, apple, [options.stubs], options.cache, options.root)
         if options.report:
-            older = metal_api.older_releases(options.cache)
-            report(comparison, metal_api.read_releases(apple, options.cache, [options.stubs], older))
+            report(comparison, _history(comparison, options.cache, options.stubs))
     except Trouble as trouble:
         print(f"api_equality: {trouble}", file=sys.stderr)
         return 2
     for line in comparison.drift:
         print(line, file=sys.stderr)
-    print(f"{comparison.compared} declarations of softmetal compared with Apple's, {len(comparison.drift)} differ")
+    number = len(comparison.drift)
+    print(f"{comparison.compared} declarations of softmetal compared with Apple's, {number} differ")
     return 1 if comparison.drift else 0
 
 

@@ -5,8 +5,8 @@ A module of tools/api_equality.py and tools/macos_availability.py. Run by itself
     python tools/metal_api.py --fetch
 
 Apple's headers of several macOS releases are inside the wheels of mlx on PyPI. The C and C++ headers of macOS
-come from the wheel of ziglang whose clang is as old as the PyPI package libclang: a newer libc++ needs a newer
-clang. All of it is kept in --cache (METALLOID_TOOLS_CACHE, or ~/.cache/metalloid-tools) by hash.
+come from the wheel of ziglang whose clang is as old as the PyPI package libclang: a newer libc++ needs a
+newer clang. All of it is kept in --cache (METALLOID_TOOLS_CACHE, or ~/.cache/metalloid-tools) by hash.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ NEWEST = "26.0"
 SYSTEM_HEADERS = ("ziglang==0.13.0", "3ce0c9f16547e5d61b32e0d226926e9a2552ef4b91fccf7ab5ea1a623a77824b")
 SYSTEM_PARTS = ("lib/libcxx/include/", "lib/include/", "lib/libc/include/any-macos-any/")
 
+# In the system before the first of these, though the metal-cpp of that time did not wrap it.
+KNOWN_OLDER = {
+    "MTL::LanguageVersion3_1",  # macOS 14.0: the headers found for it are its beta's
+    "MTL::SharedEvent::waitUntilSignaledValue",  # macOS 12.0: MTLEvent.h, waitUntilSignaledValue:timeoutMS:
+    "NS::Array::objectEnumerator",  # macOS 10.0: NSArray.h
+}
+
 TARGET = "arm64-apple-macos14.0"
 
 
@@ -54,7 +61,7 @@ def default_cache() -> Path:
 
 
 def _wheel_part(cache: Path, requirement: str, sha256: str, platform: str, prefixes: dict[str, str]) -> Path:
-    """Members of a wheel of PyPI, under cache; prefixes maps what their names begin with to what it becomes."""
+    """The folder with what a wheel has under prefixes, each at the place that it maps to."""
     folder = cache / f"{requirement.replace('==', '-')}-{sha256[:12]}"
     if folder.is_dir():
         return folder
@@ -64,7 +71,10 @@ def _wheel_part(cache: Path, requirement: str, sha256: str, platform: str, prefi
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]
         command += ["--only-binary=:all:", f"--platform={platform}", "--python-version=3.11"]
         done = subprocess.run(
-            [*command, "-d", str(wheels), requirement], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [*command, "-d", str(wheels), requirement],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         if done.returncode:
             raise Trouble(f"pip download {requirement}: {done.stdout.strip()}")
@@ -98,7 +108,9 @@ def system_headers(cache: Path) -> Path:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--apple", type=Path, help="Apple's metal-cpp, newest; fetched from PyPI unless given")
+    parser.add_argument(
+        "--apple", type=Path, help="Apple's metal-cpp, newest; fetched from PyPI unless given"
+    )
     parser.add_argument(
         "--stubs",
         type=Path,
@@ -116,7 +128,11 @@ def clang_arguments(cache: Path, includes: list[Path]) -> list[str]:
     system = system_headers(cache)
     arguments = ["-x", "c++", "-std=c++20", "-target", TARGET, "-nostdinc", "-nostdinc++"]
     # What zig passes in place of libc++'s __config_site.
-    arguments += ["-D_LIBCPP_ABI_VERSION=1", "-D_LIBCPP_ABI_NAMESPACE=__1", "-D_LIBCPP_PSTL_CPU_BACKEND_SERIAL"]
+    arguments += [
+        "-D_LIBCPP_ABI_VERSION=1",
+        "-D_LIBCPP_ABI_NAMESPACE=__1",
+        "-D_LIBCPP_PSTL_CPU_BACKEND_SERIAL",
+    ]
     arguments += ["-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE", "-w", "-ferror-limit=20"]
     for part in SYSTEM_PARTS:
         arguments += ["-isystem", str(system / part)]
@@ -188,8 +204,16 @@ VALUE_KINDS = ("enumeration", "enumerator", "alias", "constant", "macro")
 # Every object's root: opaque in either tree, and named by neither Apple's documentation nor users.
 _CANONICAL = [(re.compile(r"\bsoftmetal_object\b"), "objc_object")]
 
-_FUNCTIONS = {Kind.CXX_METHOD, Kind.FUNCTION_DECL, Kind.CONSTRUCTOR, Kind.DESTRUCTOR, Kind.CONVERSION_FUNCTION}
+_FUNCTIONS = {
+    Kind.CXX_METHOD,
+    Kind.FUNCTION_DECL,
+    Kind.CONSTRUCTOR,
+    Kind.DESTRUCTOR,
+    Kind.CONVERSION_FUNCTION,
+}
 _RECORDS = {Kind.CLASS_DECL: "class", Kind.STRUCT_DECL: "struct", Kind.CLASS_TEMPLATE: "class template"}
+
+_NESTED = {*_RECORDS, Kind.TYPEDEF_DECL, Kind.TYPE_ALIAS_DECL, Kind.ENUM_DECL, Kind.VAR_DECL}
 
 
 def canonical(type_: ci.Type) -> str:
@@ -409,9 +433,7 @@ class _Reader:
                 if child.kind == Kind.FIELD_DECL:
                     offset = child.get_field_offsetof()
                     record.fields.append((child.spelling, canonical(child.type), offset))
-                elif child.kind in (Kind.TYPEDEF_DECL, Kind.TYPE_ALIAS_DECL, Kind.ENUM_DECL, Kind.VAR_DECL):
-                    self.declaration(child)
-                elif child.kind in _RECORDS:
+                elif child.kind in _NESTED:
                     self.declaration(child)
         if record.fields:
             record.layout = (cursor.type.get_size(), cursor.type.get_align())
@@ -485,12 +507,15 @@ def version(release: str) -> tuple[int, ...]:
 
 
 class History:
-    """In which macOS release's metal-cpp each declaration of the newest appeared."""
+    """The macOS release that brought each declaration of the newest metal-cpp, of the releases known."""
 
-    def __init__(self, apis: dict[str, Api]):
+    def __init__(self, apis: dict[str, Api], known_older: set[str] = KNOWN_OLDER):
         self.releases = sorted(apis, key=version)
         self.apis = apis
+        self.first = self.releases[0]
         self.newest = apis[self.releases[-1]]
+        self.unused = set(known_older)  # what no question has been about
+        self._known_older = known_older
         self._methods = {release: self._method_keys(api) for release, api in apis.items()}
 
     @staticmethod
@@ -504,11 +529,15 @@ class History:
                     keys.add((name, method, function.parameters))
         return keys
 
-    def _first(self, there) -> str:
-        return next((release for release in self.releases if there(release)), self.releases[-1])
+    def _since(self, name: str, there) -> str:
+        found = next((release for release in self.releases if there(release)), self.releases[-1])
+        if found != self.first and name in self._known_older:
+            self.unused.discard(name)
+            return self.first
+        return found
 
     def record(self, name: str) -> str:
-        return self._first(lambda release: name in self.apis[release].records)
+        return self._since(name, lambda release: name in self.apis[release].records)
 
     def method(self, name: str, method: str, function: Function) -> str:
         def there(release: str) -> bool:
@@ -517,23 +546,22 @@ class History:
                 return all((name, selector) in keys for selector in function.selectors)
             return (name, method, function.parameters) in keys
 
-        return self._first(there)
+        return self._since(f"{name}::{method}", there)
 
     def function(self, name: str) -> str:
-        return self._first(lambda release: name in self.apis[release].functions)
+        return self._since(name, lambda release: name in self.apis[release].functions)
 
     def value(self, kind: str, name: str) -> str:
-        return self._first(lambda release: name in self.apis[release].values[kind])
+        """A constant with a value is the compiler's alone, as is another name for an enumerator's value."""
+        shape = self.newest.values[kind][name].shape
+        if kind == "constant" and " = " in shape:
+            return self.first
 
+        def there(release: str) -> bool:
+            values = self.apis[release].values[kind]
+            return name in values or (kind == "enumerator" and any(v.shape == shape for v in values.values()))
 
-def read_releases(apple: Path, cache: Path, stubs: list[Path], older: dict[str, Path]) -> History:
-    """apple is the newest; older maps releases to folders."""
-    from concurrent.futures import ProcessPoolExecutor
-
-    folders = {**older, NEWEST: apple}
-    with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
-        jobs = {release: pool.submit(read, folder, cache, stubs) for release, folder in folders.items()}
-        return History({release: job.result() for release, job in jobs.items()})
+        return self._since(name, there)
 
 
 def older_releases(cache: Path) -> dict[str, Path]:

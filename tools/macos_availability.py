@@ -5,9 +5,10 @@ unrecognized selector. What is newer is found by comparing Apple's headers of se
 classes, functions, enumerators, constants). The sources of the core, the operations and the bindings are then
 parsed by libclang for arm64-apple-macos14.0 against the newest headers. A use of something newer is allowed
 
-- under `if`, `?:`, `&&`, `||` or a loop whose condition says that available(release) is true, or after an
-  `if` that leaves the scope where it is false; a const that holds the answer, and a function that does
-  nothing but return it, will do;
+- under `if`, `?:`, `&&`, `||` or a loop whose condition says that available(device, Feature::x) is true, or
+  after an `if` that leaves the scope where it is false; a const that holds the answer, and a function that
+  does nothing but return it, will do. The selector or class that apple/availability.cpp looks for tells how
+  new a system with the feature is; one that Apple's headers do not have is an error;
 - where in the same way an object of a class that is at least as new is known not to be null: where there is
   such an object, the system is new enough. Methods of such an object need no guard at all.
 
@@ -42,6 +43,7 @@ from metal_api import Trouble, canonical, qualified, version
 
 SOURCES = ("csrc/metalloid/*.cpp", "csrc/metalloid/apple/*.cpp", "csrc/ops/*.cpp", "csrc/bindings/*.cpp")
 GUARD = "metalloid::available"
+FEATURES = Path("csrc/metalloid/apple/availability.cpp")
 
 # Whether the system knows a GPU family is what supportsFamily is there to tell.
 HARMLESS_ENUMERATIONS = {"MTL::GPUFamily"}
@@ -82,16 +84,20 @@ _BINDINGS_HEADERS = """#include <nanobind/nanobind.h>
 
 @dataclasses.dataclass
 class Newer:
-    """What appeared after the first release: names to releases."""
+    """What appeared after the first release: names to releases.
+
+    only_newer has names of methods, of classes that are not newer, that no older method has; answers, what
+    the system can be asked for, older or not; features, the enumerators of metalloid::Feature.
+    """
 
     first: str
     classes: dict[str, str] = dataclasses.field(default_factory=dict)
-    methods: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = dataclasses.field(default_factory=dict)
+    methods: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     functions: dict[str, str] = dataclasses.field(default_factory=dict)
     values: dict[str, str] = dataclasses.field(default_factory=dict)
-    only_newer: dict[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # method names that nothing older has
+    only_newer: dict[str, str] = dataclasses.field(default_factory=dict)
+    answers: dict[str, str] = dataclasses.field(default_factory=dict)
+    features: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def newer(history: metal_api.History) -> Newer:
@@ -111,13 +117,16 @@ def newer(history: metal_api.History) -> Newer:
         of_class = history.record(name)
         if of_class != first and name not in old_bases:
             found.classes[name] = of_class
+        found.answers[name.replace("::", "")] = of_class
         for method, overloads in record.methods.items():
             for function in overloads:
                 release = max(of_class, history.method(name, method, function), key=version)
+                for selector in function.selectors:
+                    found.answers[selector] = min(found.answers.get(selector, release), release, key=version)
                 if release == first:
                     old_names.add(method)
                     continue
-                found.methods[f"{name}::{method}", function.shape] = (release, function.selectors)
+                found.methods[f"{name}::{method}", function.shape] = release
                 if name not in found.classes or function.shape.startswith("static "):
                     earlier = found.only_newer.get(method, release)
                     found.only_newer[method] = min(earlier, release, key=version)
@@ -140,9 +149,35 @@ def newer(history: metal_api.History) -> Newer:
     return found
 
 
+def features(found: Newer, unit: ci.TranslationUnit) -> None:
+    """Of which release each feature is, by what the function that is asked for it looks for."""
+    functions = [
+        cursor
+        for top in unit.cursor.get_children()
+        if top.location.file and top.location.file.name == unit.spelling
+        for cursor in top.walk_preorder()
+        if cursor.kind == Kind.FUNCTION_DECL and cursor.is_definition() and qualified(cursor) == GUARD
+    ]
+    for case in (node for f in functions for node in f.walk_preorder() if node.kind == Kind.CASE_STMT):
+        place = f"{case.location.file.name}:{case.location.line}"
+        names = [node.spelling for node in case.walk_preorder() if node.kind == Kind.DECL_REF_EXPR]
+        looked_for = [_literal(node) for node in case.walk_preorder() if node.kind == Kind.STRING_LITERAL]
+        if not names or not looked_for:
+            raise Trouble(f"{place}: the feature looks for nothing, needs a selector or a class")
+        unknown = [text for text in looked_for if text.replace(":", "_") not in found.answers]
+        if unknown:
+            raise Trouble(f"{place}: {names[0]} looks for {unknown[0]}, which Apple's headers do not have")
+        releases = [found.answers[text.replace(":", "_")] for text in looked_for]
+        found.features[names[0]] = max(releases, key=version)
+
+
+def _literal(cursor: ci.Cursor) -> str:
+    return cursor.spelling.strip('"')
+
+
 # --- guards ---------------------------------------------------------------------------------------------
 
-# What a condition tells: ("release", (15, 0)), ("class", name) or ("selector", name).
+# What a condition tells: ("release", (15, 0)) or ("class", name).
 Facts = frozenset
 
 _WRAPPERS = {Kind.UNEXPOSED_EXPR, Kind.PAREN_EXPR, Kind.CXX_STATIC_CAST_EXPR, Kind.CXX_FUNCTIONAL_CAST_EXPR}
@@ -229,19 +264,12 @@ class Guards:
                 facts |= self.of(inner[0], sense)
         return facts
 
-    @staticmethod
-    def _asked(call: ci.Cursor) -> Facts:
-        release, facts = [], set()
+    def _asked(self, call: ci.Cursor) -> Facts:
+        facts = set()
         for argument in call.get_arguments():
-            strings = [c for c in argument.walk_preorder() if c.kind == Kind.STRING_LITERAL]
-            if strings:
-                facts.add(("selector", strings[0].spelling.strip('"').replace(":", "_")))
-                continue
-            number = metal_api._evaluate(argument)
-            if number is not None:
-                release.append(number)
-        if release:
-            facts.add(("release", tuple(release)))
+            for node in argument.walk_preorder():
+                if node.kind == Kind.DECL_REF_EXPR and node.spelling in self.newer.features:
+                    facts.add(("release", version(self.newer.features[node.spelling])))
         return Facts(facts)
 
     @staticmethod
@@ -397,7 +425,7 @@ class Walker:
         need = self._need(name, target, path)
         if need is None:
             return
-        what, release, selectors = need
+        what, release = need
         # A constant outside of functions has no guard around it.
         start = next((i for i, node in enumerate(path) if node.kind in _SCOPES), 0)
         facts = self.guards.around(path[start:])
@@ -405,22 +433,18 @@ class Walker:
         wanted = version(release)
         if known and known + (0,) * (len(wanted) - len(known)) >= wanted:
             return
-        if any(kind == "selector" and value in selectors for kind, value in facts):
-            return
-        major, *rest = wanted
-        ask = ", ".join(map(str, [major, *(rest if any(rest) else [])]))
         said = f"is guarded for macOS {'.'.join(map(str, known))} only" if known else "is not guarded"
         where = cursor.location
         self.findings.add(
             Finding(
                 where.file.name.removeprefix(self.root),
                 where.line,
-                f"{what} is of macOS {release} and {said}: use it where {GUARD}({ask}) is true",
+                f"{what} is of macOS {release} and {said}: ask {GUARD}() for a feature of it first",
             )
         )
 
     def _need(self, name: str, target: ci.Cursor | None, path: list[ci.Cursor]):
-        """What a reference names that is newer: its name, the release, its selectors."""
+        """What a reference names that is newer, and the release."""
         if target is None or target.kind == Kind.OVERLOADED_DECL_REF:
             # In a template: the arguments decide, so only a name that nothing older has tells.
             if not name:
@@ -429,7 +453,7 @@ class Walker:
                     "",
                 )
             release = self.newer.only_newer.get(name)
-            return (name, release, ()) if release else None
+            return (name, release) if release else None
         kind = target.kind
         if kind == Kind.CXX_METHOD and name in self._method_names:
             full = qualified(target)
@@ -437,11 +461,11 @@ class Walker:
             owner = full.rsplit("::", 1)[0]
             if entry is None or (owner in self.newer.classes and not target.is_static_method()):
                 return None
-            return full, *entry
+            return full, entry
         if kind == Kind.FUNCTION_DECL and name in self._function_names:
             full = qualified(target)
             release = self.newer.functions.get(full)
-            return (full, release, ()) if release else None
+            return (full, release) if release else None
         if kind in (Kind.ENUM_CONSTANT_DECL, Kind.VAR_DECL) and name in self._value_names:
             full = qualified(target)
             if kind == Kind.ENUM_CONSTANT_DECL and not target.semantic_parent.is_scoped_enum():
@@ -449,7 +473,7 @@ class Walker:
                 full = f"{scope}::{name}"
             release = self.newer.values.get(full)
             if release and not (kind == Kind.ENUM_CONSTANT_DECL and self._compared(path)):
-                return full, release, ()
+                return full, release
         return None
 
     def _compared(self, path: list[ci.Cursor]) -> bool:
@@ -527,12 +551,15 @@ def check(
             ]
             history = metal_api.History({release: job.result() for release, job in apis.items()})
             precompiled = [job and job.result() for job in headers]
+        found = newer(history)
+        if (root / FEATURES).is_file():
+            features(found, metal_api.parse(str(root / FEATURES), base))
         tasks = []
         for (_, arguments, _, sources), header in zip(groups, precompiled, strict=True):
             arguments += ["-include-pch", header] if header else []
             tasks += [(str(source), arguments) for source in sources]
         tasks.sort(key=lambda task: -Path(task[0]).stat().st_size)
-        with ProcessPoolExecutor(jobs, initializer=_start, initargs=(newer(history), root)) as pool:
+        with ProcessPoolExecutor(jobs, initializer=_start, initargs=(found, root)) as pool:
             done = [pool.submit(_check, *task) for task in tasks]
             return set().union(*(job.result() for job in done))
 
@@ -575,12 +602,28 @@ _NEW = (
         "namespace Private",
         "class Set { public: static Set* alloc(); void add(int); };\nnamespace Private",
     )
+    .replace(
+        "struct Size",
+        "inline void Options::setMode(int) { (void)Private::Selector::s_ksetMode_; }\nstruct Size",
+    )
+    .replace("extern SEL s_kold;", "extern SEL s_kold; extern SEL s_ksetMode_;")
     .replace("NS::UInteger length() const;", "NS::UInteger length() const; void use(Set* set);")
 )
 _SOURCE = """#include <Metal/Metal.hpp>
-namespace metalloid { bool available(int major, int minor = 0); bool available(const void*, const char*); }
-using metalloid::available;
-bool new_enough() { return available(15); }
+namespace metalloid {
+enum class Feature { sets, modes, lengths };
+bool answers(const void* object, const char* name);
+bool available(const void* object, Feature feature) {
+  switch (feature) {
+    case Feature::sets: return answers(object, "MTLSet");
+    case Feature::modes: return answers(object, "setMode:");
+    case Feature::lengths: return answers(object, "length");
+  }
+  return false;
+}
+}
+using namespace metalloid;
+bool new_enough() { return available(nullptr, Feature::modes); }
 struct Error {};
 MTL::Buffer* buffer; MTL::Options* options; MTL::Set* set; NS::SharedPtr<MTL::Set> shared; bool flag;
 """
@@ -600,30 +643,29 @@ _CASES = [
     ("if (flag == (MTL::Version4 == 4)) return;", 0),
     ("switch (MTL::Version(3)) { case MTL::Version4: break; default: break; }", 0),
     ("MTL::Shape::Make(); MTL::Size().grow();", 0),
-    ("if (available(15)) options->setMode(1);", 0),
-    ("if (available(15, 1)) options->setMode(1);", 0),
-    ("if (available(14, 4)) options->setMode(1);", 1),
-    ("if (!available(15)) options->setMode(1);", 1),
-    ("if (!available(15)) return; options->setMode(1);", 0),
-    ("if (!available(15)) { throw Error(); } options->setMode(1);", 0),
-    ("if (!available(15)) options->setFast(true); options->setMode(1);", 1),
-    ("if (available(15)) return; options->setMode(1);", 1),
-    ("if (available(15)) { options->setFast(true); } options->setMode(1);", 1),
-    ("if (available(15)) { options->setFast(true); } else { options->setMode(1); }", 1),
-    ("if (!available(15)) { options->setFast(true); } else { options->setMode(1); }", 0),
-    ("if (flag && available(15)) options->setMode(1);", 0),
-    ("if (flag || available(15)) options->setMode(1);", 1),
-    ("if (!flag || !available(15)) return; options->setMode(1);", 0),
+    ("if (available(options, Feature::modes)) options->setMode(1);", 0),
+    ("if (available(buffer, Feature::sets)) options->setMode(1);", 0),
+    ("if (available(buffer, Feature::lengths)) options->setMode(1);", 1),
+    ("if (!available(options, Feature::modes)) options->setMode(1);", 1),
+    ("if (!available(options, Feature::modes)) return; options->setMode(1);", 0),
+    ("if (!available(options, Feature::modes)) { throw Error(); } options->setMode(1);", 0),
+    ("if (!available(options, Feature::modes)) options->setFast(true); options->setMode(1);", 1),
+    ("if (available(options, Feature::modes)) return; options->setMode(1);", 1),
+    ("if (available(options, Feature::modes)) { options->setFast(true); } options->setMode(1);", 1),
+    ("if (available(options, Feature::modes)) { options->setFast(true); } else { options->setMode(1); }", 1),
+    ("if (!available(options, Feature::modes)) { options->setFast(true); } else { options->setMode(1); }", 0),
+    ("if (flag && available(options, Feature::modes)) options->setMode(1);", 0),
+    ("if (flag || available(options, Feature::modes)) options->setMode(1);", 1),
+    ("if (!flag || !available(options, Feature::modes)) return; options->setMode(1);", 0),
     ("flag ? (void)0 : options->setMode(1);", 1),
-    ("available(15) ? options->setMode(1) : options->setFast(true);", 0),
-    ("available(15) ? options->setFast(true) : options->setMode(1);", 1),
-    ("bool b = available(15) && (options->setMode(1), true); (void)b;", 0),
-    ("const bool b = available(15); if (b) options->setMode(1);", 0),
-    ("bool b = available(15); b = true; if (b) options->setMode(1);", 1),
+    ("available(options, Feature::modes) ? options->setMode(1) : options->setFast(true);", 0),
+    ("available(options, Feature::modes) ? options->setFast(true) : options->setMode(1);", 1),
+    ("bool b = available(options, Feature::modes) && (options->setMode(1), true); (void)b;", 0),
+    ("const bool b = available(options, Feature::modes); if (b) options->setMode(1);", 0),
+    ("bool b = available(options, Feature::modes); b = true; if (b) options->setMode(1);", 1),
     ("if (new_enough()) options->setMode(1);", 0),
     ("if (!new_enough()) return; auto f = [] { options->setMode(1); }; f();", 0),
-    ("auto f = [] { options->setMode(1); }; if (available(15)) f();", 1),
-    ('if (available(options, "setMode:")) options->setMode(1);', 1),  # these headers tell no selectors
+    ("auto f = [] { options->setMode(1); }; if (available(options, Feature::modes)) f();", 1),
     ("set->add(1);", 0),
     ("buffer->use(set);", 1),
     ("if (set) buffer->use(set);", 0),
@@ -632,11 +674,15 @@ _CASES = [
     ("if (set != nullptr) buffer->use(set);", 0),
     ("if (set == nullptr) buffer->use(set);", 1),
     ("if (buffer) buffer->use(set);", 1),
-    ("while (available(15)) options->setMode(1);", 0),
+    ("while (available(options, Feature::modes)) options->setMode(1);", 0),
     ("#template <class T> void any(T* t) { t->setMode(1); }", 1),
-    ("#template <class T> void any(T* t) { if (available(15)) t->setMode(1); }", 0),
+    ("#template <class T> void any(T* t) { if (available(options, Feature::modes)) t->setMode(1); }", 0),
     ("#template <class T> void any(T* t) { t->setFast(1, 2); }", 0),
-    ("#struct A { A() : v(available(15) ? MTL::Version4 : MTL::Version3) {} MTL::Version v; };", 0),
+    (
+        "#struct A { MTL::Version v = available(options, Feature::modes) ? MTL::Version4 : MTL::Version3; };",
+        0,
+    ),
+    ("#struct A { A() : v(available(0, Feature::modes) ? MTL::Version4 : one) {} MTL::Version one, v; };", 0),
     ("#struct A { A() : v(MTL::Version4) {} MTL::Version v; };", 1),
     ("#const MTL::Version all[] = {MTL::Version3, MTL::Version4};", 1),
     ("#template <class T> struct S { void f(T t) { auto g = [&] { MTL::CreateNewer(); }; g(); } };", 1),
@@ -662,20 +708,33 @@ def self_test(cache: Path) -> int:
             wanted[len(lines)] = (body, count)
         source = root / "sources/cases.cpp"
         source.write_text("\n".join(lines) + "\n")
+        unit = metal_api.parse(str(source), arguments)
+        features(found, unit)
         walker = Walker(found, root / "sources")
-        walker.unit(metal_api.parse(str(source), arguments))
+        walker.unit(unit)
         for line, (body, count) in wanted.items():
             got = [finding.message for finding in walker.findings if finding.line == line]
             if len(got) != count:
                 failed += 1
                 print(f"self-test {body}: reported {got}, needs {count} findings", file=sys.stderr)
-        try:
-            newer(metal_api.History(apis, {"MTL::Buffer::length"}))
-            failed += 1
-            print("self-test: an exception for what is not newer is accepted", file=sys.stderr)
-        except Trouble:
-            pass
-    print(f"self-test: {len(_CASES) + 1} cases, {failed} wrong")
+        source.write_text(source.read_text().replace('"setMode:"', '"setModus:"'))
+        for title, wrong in (
+            (
+                "a feature that looks for an unknown selector",
+                lambda: features(found, metal_api.parse(str(source), arguments)),
+            ),
+            (
+                "an exception for what is not newer",
+                lambda: newer(metal_api.History(apis, {"MTL::Buffer::length"})),
+            ),
+        ):
+            try:
+                wrong()
+                failed += 1
+                print(f"self-test: {title} is accepted", file=sys.stderr)
+            except Trouble:
+                pass
+    print(f"self-test: {len(_CASES) + 2} cases, {failed} wrong")
     return 1 if failed else 0
 
 

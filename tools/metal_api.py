@@ -49,6 +49,20 @@ KNOWN_OLDER = {
 TARGET = "arm64-apple-macos14.0"
 
 
+_from_id = ci.CursorKind.from_id
+
+
+def _kind(number: int) -> ci.CursorKind:
+    """The library knows kinds of attributes that its Python does not."""
+    try:
+        return _from_id(number)
+    except ValueError:
+        return Kind.UNEXPOSED_ATTR
+
+
+ci.CursorKind.from_id = staticmethod(_kind)
+
+
 class Trouble(Exception):
     """What keeps a check from being made, as opposed to what it finds."""
 

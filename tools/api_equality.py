@@ -438,7 +438,7 @@ def main() -> int:
             report(comparison, _history(comparison, options.cache, options.stubs))
     except Trouble as trouble:
         print(f"api_equality: {trouble}", file=sys.stderr)
-        return 2
+        return trouble.status
     for line in comparison.drift:
         print(line, file=sys.stderr)
     number = len(comparison.drift)

@@ -39,7 +39,7 @@ from pathlib import Path
 import clang.cindex as ci
 import metal_api
 from clang.cindex import CursorKind as Kind
-from metal_api import Trouble, canonical, qualified, version
+from metal_api import Broken, Trouble, canonical, qualified, version
 
 SOURCES = ("csrc/metalloid/*.cpp", "csrc/metalloid/apple/*.cpp", "csrc/ops/*.cpp", "csrc/bindings/*.cpp")
 GUARD = "metalloid::available"
@@ -163,10 +163,10 @@ def features(found: Newer, unit: ci.TranslationUnit) -> None:
         names = [node.spelling for node in case.walk_preorder() if node.kind == Kind.DECL_REF_EXPR]
         looked_for = [_literal(node) for node in case.walk_preorder() if node.kind == Kind.STRING_LITERAL]
         if not names or not looked_for:
-            raise Trouble(f"{place}: the feature looks for nothing, needs a selector or a class")
+            raise Broken(f"{place}: the feature looks for nothing, needs a selector or a class")
         unknown = [text for text in looked_for if text.replace(":", "_") not in found.answers]
         if unknown:
-            raise Trouble(f"{place}: {names[0]} looks for {unknown[0]}, which Apple's headers do not have")
+            raise Broken(f"{place}: {names[0]} looks for {unknown[0]}, which Apple's headers do not have")
         releases = [found.answers[text.replace(":", "_")] for text in looked_for]
         found.features[names[0]] = max(releases, key=version)
 
@@ -767,7 +767,7 @@ def main() -> int:
         )
     except Trouble as trouble:
         print(f"macos_availability: {trouble}", file=sys.stderr)
-        return 2
+        return trouble.status
     for finding in sorted(findings):
         print(f"{finding.file}:{finding.line}: {finding.message}", file=sys.stderr)
     print(f"{len(files)} sources checked for calls newer than macOS 14.0, {len(findings)} not guarded")

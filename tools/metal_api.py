@@ -66,6 +66,14 @@ ci.CursorKind.from_id = staticmethod(_kind)
 class Trouble(Exception):
     """What keeps a check from being made, as opposed to what it finds."""
 
+    status = 2
+
+
+class Broken(Trouble):
+    """A source or a header is no C++, or says what cannot be."""
+
+    status = 1
+
 
 # --- where the headers come from ------------------------------------------------------------------------
 
@@ -164,7 +172,7 @@ def parse(path: str, arguments: list[str], text: str | None = None, options: int
         raise Trouble(f"{path}: {error}") from None
     errors = [d for d in unit.diagnostics if d.severity >= ci.Diagnostic.Error]
     if errors:
-        raise Trouble("\n".join(f"{_place(d.location)}: does not compile: {d.spelling}" for d in errors[:5]))
+        raise Broken("\n".join(f"{_place(d.location)}: does not compile: {d.spelling}" for d in errors[:5]))
     return unit
 
 

@@ -11,21 +11,22 @@ namespace NS {
 // Owns one reference of the object it points to.
 template <class _Class>
 class SharedPtr {
-  template <class _OtherClass>
-  using IfConvertible = std::enable_if_t<std::is_convertible_v<_OtherClass*, _Class*>>;
-
  public:
-  SharedPtr() noexcept = default;
-  SharedPtr(std::nullptr_t) noexcept {}
+  SharedPtr() : m_pObject(nullptr) {}
+  SharedPtr(std::nullptr_t) noexcept : m_pObject(nullptr) {}
   ~SharedPtr() { drop(m_pObject); }
 
   SharedPtr(const SharedPtr& other) noexcept : m_pObject(keep(other.m_pObject)) {}
   SharedPtr(SharedPtr&& other) noexcept : m_pObject(std::exchange(other.m_pObject, nullptr)) {}
 
-  template <class _OtherClass, class = IfConvertible<_OtherClass>>
-  SharedPtr(const SharedPtr<_OtherClass>& other) noexcept : m_pObject(keep(other.get())) {}
-  template <class _OtherClass, class = IfConvertible<_OtherClass>>
-  SharedPtr(SharedPtr<_OtherClass>&& other) noexcept : m_pObject(other.get()) {
+  template <class _OtherClass>
+  SharedPtr(const SharedPtr<_OtherClass>& other,
+            typename std::enable_if_t<std::is_convertible_v<_OtherClass*, _Class*>>* = nullptr) noexcept
+      : m_pObject(keep(other.get())) {}
+  template <class _OtherClass>
+  SharedPtr(SharedPtr<_OtherClass>&& other,
+            typename std::enable_if_t<std::is_convertible_v<_OtherClass*, _Class*>>* = nullptr) noexcept
+      : m_pObject(other.get()) {
     other.detach();
   }
 
@@ -38,13 +39,15 @@ class SharedPtr {
     drop(std::exchange(m_pObject, std::exchange(other.m_pObject, nullptr)));
     return *this;
   }
-  template <class _OtherClass, class = IfConvertible<_OtherClass>>
-  SharedPtr& operator=(const SharedPtr<_OtherClass>& other) {
+  template <class _OtherClass>
+  typename std::enable_if_t<std::is_convertible_v<_OtherClass*, _Class*>, SharedPtr&> operator=(
+      const SharedPtr<_OtherClass>& other) {
     drop(std::exchange(m_pObject, keep(other.get())));
     return *this;
   }
-  template <class _OtherClass, class = IfConvertible<_OtherClass>>
-  SharedPtr& operator=(SharedPtr<_OtherClass>&& other) {
+  template <class _OtherClass>
+  typename std::enable_if_t<std::is_convertible_v<_OtherClass*, _Class*>, SharedPtr&> operator=(
+      SharedPtr<_OtherClass>&& other) {
     _Class* taken = other.get();
     other.detach();
     drop(std::exchange(m_pObject, taken));
@@ -73,7 +76,7 @@ class SharedPtr {
     if (pObject) pObject->release();
   }
 
-  _Class* m_pObject = nullptr;
+  _Class* m_pObject;
 };
 
 // Adds a reference to an object that somebody else owns.
@@ -92,14 +95,15 @@ inline SharedPtr<_Class> TransferPtr(_Class* pObject) {
   return ret;
 }
 
+}  // namespace NS
+
+// In no namespace, where Apple has them: a namespace with an operator of this name hides them.
 template <class _ClassLhs, class _ClassRhs>
-inline bool operator==(const SharedPtr<_ClassLhs>& lhs, const SharedPtr<_ClassRhs>& rhs) {
+inline bool operator==(const NS::SharedPtr<_ClassLhs>& lhs, const NS::SharedPtr<_ClassRhs>& rhs) {
   return lhs.get() == rhs.get();
 }
 
 template <class _ClassLhs, class _ClassRhs>
-inline bool operator!=(const SharedPtr<_ClassLhs>& lhs, const SharedPtr<_ClassRhs>& rhs) {
+inline bool operator!=(const NS::SharedPtr<_ClassLhs>& lhs, const NS::SharedPtr<_ClassRhs>& rhs) {
   return lhs.get() != rhs.get();
 }
-
-}  // namespace NS

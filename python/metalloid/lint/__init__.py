@@ -1,7 +1,7 @@
 """Metal kernels held against the rules of the language, on any machine that has a clang.
 
-The preprocessor's output is read by `tokens` and `syntax`; `checks` are the rules that need no types. The rest is
-clang's: `rewrite` makes C++ for OpenCL of the kernels, which has the address spaces of Metal.
+The preprocessor's output is read by `tokens` and `syntax`; `checks` are the rules that need no types. The
+rest is clang's: `rewrite` makes C++ for OpenCL of the kernels, which has the address spaces of Metal.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from metalloid.lint import clang
-from metalloid.lint.checks import Checker
-from metalloid.lint.clang import ClangError, Message
-from metalloid.lint.rewrite import RENAMED, Question, Rewriter, Rewritten
-from metalloid.lint.rules import FAMILIES, RULES, VERSIONS, Rule
-from metalloid.lint.syntax import Syntax
-from metalloid.lint.tokens import Tokens, Unbalanced
+from . import clang
+from .checks import Checker
+from .clang import ClangError, Message
+from .rewrite import RENAMED, Question, Rewriter, Rewritten
+from .rules import FAMILIES, RULES, VERSIONS, Rule
+from .syntax import Syntax
+from .tokens import Tokens, Unbalanced
 
 __all__ = ["FAMILIES", "RULES", "VERSIONS", "ClangError", "Finding", "Options", "Rule", "lint"]
 
@@ -47,7 +47,7 @@ class Options:
 
 
 def lint(files: Sequence[Path], options: Options, jobs: int | None = None) -> list[Finding]:
-    """What breaks a rule in files and what they include, each once. Raises ClangError if clang does not run."""
+    """What breaks a rule in files and what they include, each once. Raises ClangError if clang fails."""
     clang.find()
     with ThreadPoolExecutor(jobs) as pool:  # clang does the work, in processes of its own
         found = pool.map(lambda file: lint_file(file, options), files)
@@ -76,7 +76,7 @@ def _preprocessing(error: Message) -> Finding:
 
 
 def _unbalanced(text: str, file: Path, error: Unbalanced) -> Finding:
-    from metalloid.lint.tokens import _lex
+    from .tokens import _lex
 
     token = _lex(text, str(file))[error.at]
     return Finding(token.file, token.line, 1, "syntax", str(error))
@@ -135,6 +135,8 @@ class _File:
         token = self.tokens[at]
         if (token.file, token.line) not in settled:
             self.report(rule, at, text)
+            if not asked:  # what follows on a line follows from it
+                settled.add((token.file, token.line))
         return None
 
 
@@ -148,8 +150,12 @@ def plain(text: str) -> str:
     text = re.sub(r"(\*|&|\]|\w>?) ?__private(?=['\s)])", r"\1", text)
     text = re.sub(r"'(const )?__private (?=[^'*&]*')", r"'\1", text)
     text = re.sub(r"\b__(global|local|constant|private)\b", lambda m: _SPACES[m[0]], text)
-    text = text.replace(RENAMED, "").replace("C++ for OpenCL version 2021", "Metal").replace("OpenCL", "Metal")
-    return text.replace("metal::vec<unsigned int,", "metal::vec<uint,")
+    text = (
+        text.replace(RENAMED, "").replace("C++ for OpenCL version 2021", "Metal").replace("OpenCL", "Metal")
+    )
+    text = re.sub(r"\bunsigned (int|char|short|long)\b", r"u\1", text)
+    text = re.sub(r"\b(metal::)?packed_vec<(\w+), ([234])>", r"packed_\2\3", text)
+    return re.sub(r"\b(metal::)?vec<(\w+), ([234])>", r"\2\3", text)
 
 
 def classify(message: Message) -> str:
@@ -159,7 +165,9 @@ def classify(message: Message) -> str:
     if re.search(r"read-only variable is not assignable|cannot assign to (variable|non-static|return)", text):
         return "constant-write" if "__constant" in everything or "read-only" in text else "type"
     quoted = re.findall(r"'([^']*)'", text)
-    pointees = [set(re.findall(r"__(?:global|local|constant|private|generic)(?= [^']*[*&])", q)) for q in quoted]
+    pointees = [
+        set(re.findall(r"__(?:global|local|constant|private|generic)(?= [^']*[*&])", q)) for q in quoted
+    ]
     pointees = [p for p in pointees if p]
     if "changes address space" in text or "address space" in everything:
         return "address-space"
@@ -167,9 +175,14 @@ def classify(message: Message) -> str:
         return "address-space"
     if re.search(r"could not match '.*__(global|local|constant|private) .*' against '.*__(?!\1)", everything):
         return "address-space"
-    if re.search(r"undeclared identifier|unknown type name|no (type|member|template) named|no matching .* in name", text):
+    if re.search(
+        r"undeclared identifier|unknown type name|no (type|member|template) named|no matching .* in name",
+        text,
+    ):
         name = quoted[0] if quoted else ""
-        graphics = re.match(r"texture|depth|sampler|imageblock|intersect|acceleration_structure|visible_function", name)
+        graphics = re.match(
+            r"texture|depth|sampler|imageblock|intersect|acceleration_structure|visible_function", name
+        )
         return "unsupported" if graphics else "undeclared"
     if re.search(r"no matching (function|member)|too (few|many) arguments|is ambiguous", text):
         return "call"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
+import itertools
 import operator
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from metalloid.lint.clang import INCLUDE
-from metalloid.lint.rewrite import Local, Question, Rewriter
-from metalloid.lint.rules import (
+from .clang import INCLUDE
+from .rewrite import Local, Question, Rewriter
+from .rules import (
     ATTRIBUTES,
     BUILTINS,
     INDICES,
@@ -22,10 +23,11 @@ from metalloid.lint.rules import (
     SINCE,
     Family,
 )
-from metalloid.lint.syntax import SPACES, Attribute, Declaration, Parameter, Syntax
+from .syntax import SPACES, Attribute, Declaration, Parameter, Syntax
 
 _NUMBERS = r"bool|char|uchar|short|ushort|int|uint|long|ulong|half|float|bfloat"
 _PLAIN_TYPE = re.compile(rf"(packed_)?({_NUMBERS})[234]?|(u?int(8|16|32|64)|size|ptrdiff)_t|void")
+_ATOMIC = {"int", "uint", "bool", "ulong", "float", "int32_t", "uint32_t", "uint64_t"}
 
 _WORDS = {
     "virtual": ("virtual", "virtual functions are not supported"),
@@ -86,8 +88,14 @@ class Checker:
                 self.report("double", i, f"{name} is not supported; needs float")
             elif word == "long" and t.text(i + 1) == "long":
                 self.report("long-long", i, "long long is not supported; long has 64 bits")
+            elif word == "atomic" and t.text(i + 1) == "<" and (close := t.angle(i + 1)) >= 0:
+                of = t.source(i + 2, close)
+                if _PLAIN_TYPE.fullmatch(of) and of not in _ATOMIC:
+                    self.report("atomic-type", i, f"atomic<{of}>; needs int, uint, bool, ulong or float")
             elif word == "std" and t.text(i + 1) == "::":
-                self.report("std-namespace", i, f"there is no namespace std; metal may have '{t.text(i + 2)}'")
+                self.report(
+                    "std-namespace", i, f"there is no namespace std; metal may have '{t.text(i + 2)}'"
+                )
             for pattern, version in SINCE:
                 if re.fullmatch(pattern, word) and self.version < tuple(map(int, version.split("."))):
                     mine = ".".join(map(str, self.version))
@@ -122,7 +130,9 @@ class Checker:
                     place = "a kernel" if a.name in KERNEL_ATTRIBUTES else "an argument of a kernel"
                     if a.name == "function_constant":
                         place += " or a program-scope constant"
-                    self.report("attribute-place", a.at, f"[[{a.name}]] has no meaning here: it belongs to {place}")
+                    self.report(
+                        "attribute-place", a.at, f"[[{a.name}]] has no meaning here: it belongs to {place}"
+                    )
 
     def _index(self, a: Attribute, rule: str, last: int) -> int | None:
         """The index that an attribute gives; None where it has none or it cannot be told."""
@@ -154,7 +164,9 @@ class Checker:
             raise ValueError(text)
 
         try:
-            return value(ast.parse(re.sub(r"\b(\d+|0[xX][\da-fA-F]+)[uUlL]+\b", r"\1", text), mode="eval").body)
+            return value(
+                ast.parse(re.sub(r"\b(\d+|0[xX][\da-fA-F]+)[uUlL]+\b", r"\1", text), mode="eval").body
+            )
         except (SyntaxError, ValueError, KeyError, MemoryError, RecursionError):
             return None
 
@@ -164,7 +176,9 @@ class Checker:
         t = self.tokens
         assert d.parameters is not None
         if t.text(d.parameters[1] - 1) == "..." and t.text(d.parameters[1] - 2) in (",", "(", ")"):
-            self.report("variadic", d.parameters[1] - 1, f"function '{d.name}' takes any arguments; needs types")
+            self.report(
+                "variadic", d.parameters[1] - 1, f"function '{d.name}' takes any arguments; needs types"
+            )
         if d.kernel:
             self._kernel(d)
         elif d.name != "operator":
@@ -189,13 +203,15 @@ class Checker:
         words = [t.text(i) for i in range(p.begin, p.end)]
         return "&&" in words or any(
             a == "(" and b in ("*", "&") and t.text(t.match[p.begin + i] + 1) == "("
-            for i, (a, b) in enumerate(zip(words, words[1:], strict=False))
+            for i, (a, b) in enumerate(itertools.pairwise(words))
         )
 
     def _kernel(self, d: Declaration) -> None:
         result = self.syntax.result(d)
         if result != "void":
-            self.report("kernel-result", d.name_at, f"kernel '{d.name}' returns {result}, needs to return void")
+            self.report(
+                "kernel-result", d.name_at, f"kernel '{d.name}' returns {result}, needs to return void"
+            )
         if d.name == "main":
             self.report("kernel-name", d.name_at, "a kernel cannot be called main")
         if d.record:
@@ -255,10 +271,14 @@ class Checker:
                     "argument-space", at, f"{name} is in thread memory; needs device, constant or threadgroup"
                 )
             elif holds and holds[0].name == "buffer" and p.space == "threadgroup":
-                self.report("buffer-type", holds[0].at, f"{name} is in threadgroup memory; needs [[threadgroup]]")
+                self.report(
+                    "buffer-type", holds[0].at, f"{name} is in threadgroup memory; needs [[threadgroup]]"
+                )
             elif holds and holds[0].name == "threadgroup" and p.space != "threadgroup":
-                self.report("threadgroup-type", holds[0].at, f"{name} is in {p.space} memory; needs [[buffer]]")
-            elif "* *" in " ".join(t.text(i) for i in range(p.begin, p.end)):
+                self.report(
+                    "threadgroup-type", holds[0].at, f"{name} is in {p.space} memory; needs [[buffer]]"
+                )
+            elif [t.text(i) for i in range(p.begin, at)].count("*") > 1:
                 self.report("argument-pointer", at, f"{name} points to pointers")
             else:
                 self._inline_size(d, p)
@@ -273,9 +293,13 @@ class Checker:
                     "[[thread_position_in_grid]], or to be a pointer or reference",
                 )
         elif holds[0].name == "buffer":
-            self.report("buffer-type", holds[0].at, f"{name} is passed by value; needs a pointer or reference")
+            self.report(
+                "buffer-type", holds[0].at, f"{name} is passed by value; needs a pointer or reference"
+            )
         elif holds[0].name == "threadgroup":
-            self.report("threadgroup-type", holds[0].at, f"{name} is passed by value; needs a threadgroup pointer")
+            self.report(
+                "threadgroup-type", holds[0].at, f"{name} is passed by value; needs a threadgroup pointer"
+            )
         else:
             self._builtin_type(d, p, holds[0])
         return False
@@ -286,8 +310,9 @@ class Checker:
         assert a.name in POSITIONS or a.name in INDICES
         position = a.name in POSITIONS
         needs = "ushort or uint, or a vector of 2 or 3 of them" if position else "ushort or uint"
+        kind, name = "position" if position else "index", self.rewriter.written(p.name_at)
         self.rewriter.ask(
-            f"::lint::is_{'position' if position else 'index'}<decltype({self.rewriter.written(p.name_at)})>()",
+            f"::lint::is_{kind}<decltype({name})>()",
             Question(
                 "builtin-type",
                 p.begin,
@@ -335,7 +360,9 @@ class Checker:
             elif local.static and local.space != "constant":
                 self.report("storage-class", name, f"static {variable} in a function; needs constant")
             elif local.space == "device":
-                self.report("address-space", name, f"{variable} cannot be in device memory; only pointers can")
+                self.report(
+                    "address-space", name, f"{variable} cannot be in device memory; only pointers can"
+                )
 
     def _pointers(self, begin: int, end: int) -> None:
         """Declarations such as `float* p = ...`, in the body of a function or a class."""
@@ -376,7 +403,9 @@ class Checker:
                 return
             if self.syntax.has_specifier(d, "static") and not self.syntax.has_specifier(d, "constant"):
                 self.report(
-                    "program-scope-space", d.name_at, f"static member '{d.name}' needs the constant address space"
+                    "program-scope-space",
+                    d.name_at,
+                    f"static member '{d.name}' needs the constant address space",
                 )
             return
         if d.attribute("function_constant") and self.syntax.has_specifier(d, "constant"):
@@ -398,7 +427,9 @@ class Checker:
             index = self._index(a, "function-constant-range", 65535)
             if d.initializer >= 0:
                 self.report(
-                    "function-constant-initializer", d.name_at, f"function constant '{d.name}' has an initializer"
+                    "function-constant-initializer",
+                    d.name_at,
+                    f"function constant '{d.name}' has an initializer",
                 )
             if index is None:
                 continue
@@ -422,7 +453,9 @@ class Checker:
             if a:
                 strings = [i for i in range(*(a.arguments or (0, 0))) if t[i].kind == "string"]
                 if not strings:
-                    self.report("host-name-form", a.at, '[[host_name]] needs a string, as in [[host_name("x")]]')
+                    self.report(
+                        "host-name-form", a.at, '[[host_name]] needs a string, as in [[host_name("x")]]'
+                    )
                     continue
                 at, name = a.at, "".join(t[i].text.strip('"') for i in strings)
             elif d.kind == "instantiation":
@@ -432,7 +465,7 @@ class Checker:
                     self.report(
                         "host-name-form",
                         names[0],
-                        f'the instantiation of kernel \'{called}\' needs [[host_name("...")]]: it is found by that',
+                        f"the instantiation of kernel '{called}' needs [[host_name(\"...\")]] to be found by",
                     )
                 continue
             elif d.kernel and d.kind == "function" and d.body and not d.template and not d.record:
@@ -444,7 +477,6 @@ class Checker:
             used.add(name)
 
     def _recursion(self) -> None:
-        t = self.tokens
         defined: dict[str, list[Declaration]] = {}
         for d in self.syntax.functions:
             if d.body and d.name != d.record:
@@ -475,9 +507,10 @@ class Checker:
             for called, at in calls[name].items():
                 if name not in said and called not in said and reaches(called, name):
                     through = f" through '{called}'" if called != name else ""
-                    self.report("recursion", at, f"function '{name}' calls itself{through}: there is no stack for it")
+                    self.report(
+                        "recursion", at, f"function '{name}' calls itself{through}: there is no stack for it"
+                    )
                     said |= {name, called}
-        del t
 
     def _calls(self, d: Declaration, functions: dict[str, Declaration]) -> Iterator[tuple[str, int]]:
         t = self.tokens

@@ -24,7 +24,12 @@ _DIALECT = (
     *("-x", "cl", "-cl-std=clc++2021", "--target=spir64", "-nostdinc", "-cl-no-stdinc"),
     *("-Xclang", f"-cl-ext=-all,{','.join('+' + name for name in (*_EXTENSIONS, '__cl_clang_bitfields'))}"),
     *("-Wno-everything", "-Werror=return-type", "-ferror-limit=100", "-fno-color-diagnostics"),
-    *("-fno-caret-diagnostics", "-fno-diagnostics-show-option", "-ftemplate-backtrace-limit=0"),
+    *(
+        "-fno-caret-diagnostics",
+        "-fno-diagnostics-show-option",
+        "-ftemplate-backtrace-limit=0",
+        "-fno-elide-type",
+    ),
 )
 _MESSAGE = re.compile(r"^(.*?):(\d+):(\d+): (fatal error|error|warning|note): (.*)$")
 
@@ -90,7 +95,9 @@ def _run(arguments: Sequence[str], text: str | None = None) -> subprocess.Comple
     return done
 
 
-def preprocess(file: Path, include: Sequence[Path], macros: Sequence[str], version: int) -> tuple[str, list[Message]]:
+def preprocess(
+    file: Path, include: Sequence[Path], macros: Sequence[str], version: int
+) -> tuple[str, list[Message]]:
     """The text of a file after macros and includes, with line markers; and what went wrong."""
     done = _run(
         [

@@ -1,8 +1,8 @@
 """Kernels rewritten to C++ for OpenCL, token by token, so that every message of clang finds its way back.
 
 The dialects have the same address spaces under other names. What MSL has beyond that is written out: swizzles
-as calls, threadgroup variables as references, copies out of `constant` as constructors. Questions that only the
-type checker can answer become assertions whose text is the number of a Question.
+as calls, threadgroup variables as references, copies out of `constant` as constructors. Questions that only
+the type checker can answer become assertions whose text is the number of a Question.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
 
-from metalloid.lint.syntax import Declaration, Syntax
-from metalloid.lint.tokens import Token
+from .syntax import Declaration, Syntax
+from .tokens import Token
 
 SPACES = {
     "device": "__global",
@@ -47,7 +47,9 @@ class Local:
     space: str
     static: bool
     constexpr: bool
-    declarators: tuple[tuple[int, int, int], ...]  # name, token after it and its dimensions, initializer or -1
+    declarators: tuple[
+        tuple[int, int, int], ...
+    ]  # name, token after it and its dimensions, initializer or -1
     nested: bool
 
 
@@ -142,7 +144,9 @@ class Rewriter:
             elif member and is_swizzle(token.text) and t.text(i + 1) != "(":
                 following = t.text(i + 1)
                 assigned = following in _ASSIGNMENTS or (following == ">" and t.text(i + 2) == ">=")
-                self._instead[i] = f"sw{'_ref' * assigned}(::metal::swizzle<{_components(token.text)}>())"
+                self._instead[i] = (
+                    f"sw{'_ref' * assigned}(::metal::lint_swizzle<{_components(token.text)}>())"
+                )
 
     def _ternaries(self) -> None:
         t = self.tokens
@@ -205,7 +209,9 @@ class Rewriter:
 
     def _record(self, d: Declaration) -> None:
         t, (open_, close) = self.tokens, d.body
-        head = next(i for i in range(d.specifiers, open_) if t.text(i) in ("struct", "class", "union", "enum"))
+        head = next(
+            i for i in range(d.specifiers, open_) if t.text(i) in ("struct", "class", "union", "enum")
+        )
         if t.text(head) == "enum":
             return
         self._class(head, open_, close)
@@ -273,7 +279,7 @@ class Rewriter:
         if not assignment:
             added.append(f"LINT_{'OPAQUE_' * opaque}ASSIGNMENTS({name})")
         for member in members:
-            which = f"::metal::swizzle<{_components(member)}>"
+            which = f"::metal::lint_swizzle<{_components(member)}>"
             for space in ("__private", "__global", "__local", "__constant"):
                 kind = f"{space} decltype({member})&"
                 added.append(f"const {kind} sw({which}) const {space}& {{ return {member}; }}")
@@ -324,10 +330,10 @@ class Rewriter:
             if start and (local := self._local(i, len(open_) > 1)):
                 found.append(local)
             start = text in (";", "{", "}") or t[i].kind == "pragma"
-            if text == ")" and t.text(t.match[i] - 1) in ("if", "while", "for", "switch"):
-                start = True
-            elif text == "(" and t.text(i - 1) == "for":
-                start = True
+            if text == ")":
+                start = t.text(t.match[i] - 1) in ("if", "while", "for", "switch")
+            elif text == "(":
+                start = t.text(i - 1) == "for"
             elif text == "{":
                 open_.append(i)
             elif text == "}":
@@ -366,9 +372,7 @@ class Rewriter:
                 name = i
             elif text == "<" and (close := t.angle(i)) >= 0:
                 i = close
-            elif text == "{" and t.text(i - 1) in ("struct", "union") or (
-                text == "{" and t.text(i - 2) in ("struct", "union")
-            ):
+            elif text == "{" and {t.text(i - 1), t.text(i - 2)} & {"struct", "union"}:
                 i = t.match[i]
             elif text == "::":
                 pass
@@ -388,8 +392,10 @@ class Rewriter:
                     break
                 name = -1
             else:  # a pointer, a reference, or no declaration
-                return None if not declarators else Local(
-                    begin, space, static, constexpr, tuple(declarators), nested
+                return (
+                    None
+                    if not declarators
+                    else Local(begin, space, static, constexpr, tuple(declarators), nested)
                 )
             i += 1
         return Local(begin, space, static, constexpr, tuple(declarators), nested) if declarators else None

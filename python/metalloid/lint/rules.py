@@ -1,4 +1,4 @@
-"""The rules: what each is called, what it asks for and where Apple's Metal Shading Language Specification says so.
+"""The rules: their names, what they ask for, and where Apple's Metal Shading Language Specification has that.
 
 Sections are cited by chapter and title, as the numbers below a chapter differ between versions of the text.
 """
@@ -44,11 +44,17 @@ RULES = {
         Rule("kernel-name", "a kernel has another name than main", _KERNELS),
         Rule("kernel-member", "a kernel is not a member of a class", _KERNELS),
         Rule("host-name-clash", "no two kernels of a library have one name", _HOST_NAME),
-        Rule("host-name-form", "[[host_name]] takes a string, and the instantiation of a kernel has one", _HOST_NAME),
+        Rule(
+            "host-name-form",
+            "[[host_name]] takes a string, and the instantiation of a kernel has one",
+            _HOST_NAME,
+        ),
         Rule("max-threads", "[[max_total_threads_per_threadgroup]] takes a number from 1 to 1024", _LIMITS),
         # Their arguments
         Rule("argument-attribute", "an argument by value has an attribute that says what it holds", _KERNELS),
-        Rule("argument-space", "a pointer or reference is to device, constant or threadgroup memory", _KERNELS),
+        Rule(
+            "argument-space", "a pointer or reference is to device, constant or threadgroup memory", _KERNELS
+        ),
         Rule("argument-pointer", "a pointer argument does not point to pointers", _KERNELS),
         Rule("attribute-conflict", "an argument has one attribute that says what it holds", _LOCATING),
         Rule("attribute-index", "an attribute that takes an index has one", _LOCATING),
@@ -57,12 +63,22 @@ RULES = {
         Rule("buffer-duplicate", "no two arguments of a kernel have one [[buffer]] index", _LOCATING),
         Rule("buffer-range", "a [[buffer]] index is from 0 to 30", _LIMITS),
         Rule("buffer-count", "a kernel has at most 31 buffers", _LIMITS),
-        Rule("buffer-type", "a [[buffer]] argument is a pointer or reference to device or constant memory", _LOCATING),
+        Rule(
+            "buffer-type",
+            "a [[buffer]] argument is a pointer or reference to device or constant memory",
+            _LOCATING,
+        ),
         Rule("builtin-type", "a built-in attribute is on an argument of the type that it gives", _BUILTINS),
         Rule("inline-size", "what a `constant` reference refers to fits setBytes: 4096 bytes", _LIMITS),
-        Rule("threadgroup-duplicate", "no two arguments of a kernel have one [[threadgroup]] index", _LOCATING),
+        Rule(
+            "threadgroup-duplicate", "no two arguments of a kernel have one [[threadgroup]] index", _LOCATING
+        ),
         Rule("threadgroup-range", "a [[threadgroup]] index is from 0 to 30", _LIMITS),
-        Rule("threadgroup-type", "a [[threadgroup]] argument is a pointer or reference to threadgroup memory", _LOCATING),
+        Rule(
+            "threadgroup-type",
+            "a [[threadgroup]] argument is a pointer or reference to threadgroup memory",
+            _LOCATING,
+        ),
         # Memory
         Rule("address-space", "nothing changes its address space", _SPACES),
         Rule("pointer-space", "a pointer or reference names its address space", _SPACES),
@@ -70,12 +86,24 @@ RULES = {
         Rule("constant-initializer", "a program-scope variable has an initializer", _CONSTANT),
         Rule("constant-write", "the constant address space is read only", _CONSTANT),
         Rule("threadgroup-initializer", "a threadgroup variable has no initializer", _THREADGROUP),
-        Rule("threadgroup-scope", "a threadgroup variable is declared in the outermost block of a kernel", _THREADGROUP),
+        Rule(
+            "threadgroup-scope",
+            "a threadgroup variable is declared in the outermost block of a kernel",
+            _THREADGROUP,
+        ),
         Rule("threadgroup-memory", "the threadgroup variables of a kernel fit the GPU", _LIMITS),
-        Rule("atomic-type", "an atomic is int, uint, bool, ulong or float, each with its own operations", _ATOMICS),
+        Rule(
+            "atomic-type",
+            "an atomic is int, uint, bool, ulong or float, each with its own operations",
+            _ATOMICS,
+        ),
         # Function constants
         Rule("function-constant-duplicate", "no two function constants have one index", _FUNCTION_CONSTANTS),
-        Rule("function-constant-range", "the index of a function constant is from 0 to 65535", _FUNCTION_CONSTANTS),
+        Rule(
+            "function-constant-range",
+            "the index of a function constant is from 0 to 65535",
+            _FUNCTION_CONSTANTS,
+        ),
         Rule("function-constant-initializer", "a function constant has no initializer", _FUNCTION_CONSTANTS),
         Rule("function-constant-type", "a function constant is a scalar or a vector", _FUNCTION_CONSTANTS),
         # Types
@@ -93,7 +121,11 @@ RULES = {
         Rule("new-delete", "there is neither new nor delete", _RESTRICTIONS),
         Rule("goto", "there is no goto", _RESTRICTIONS),
         Rule("variadic", "no function takes arguments without types", _RESTRICTIONS),
-        Rule("storage-class", "there are no local static variables but constants, no thread_local, no register", _STORAGE),
+        Rule(
+            "storage-class",
+            "there are no local static variables but constants, no thread_local, no register",
+            _STORAGE,
+        ),
         Rule("assembly", "there is no inline assembly", _RESTRICTIONS),
         Rule("std-header", "headers are Metal's own or yours: there is no C++ standard library", _HEADERS),
         Rule("std-namespace", "what C++ has in std, Metal has in metal", _HEADERS),
@@ -105,7 +137,11 @@ RULES = {
         Rule("type", "types agree", _CXX),
         Rule("syntax", "the text is C++", _CXX),
         Rule("preprocessor", "macros and includes work out", "1 Introduction, Preprocessing Directives"),
-        Rule("unsupported", "textures, ray tracing and the rest of graphics are not linted", "none: metalloid's own"),
+        Rule(
+            "unsupported",
+            "textures, ray tracing and the rest of graphics are not linted",
+            "none: metalloid's own",
+        ),
     )
 }
 

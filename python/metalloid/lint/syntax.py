@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from metalloid.lint.tokens import Tokens
+from .tokens import Tokens
 
 SPACES = ("device", "constant", "threadgroup", "thread")
 _NOT_CALLED = {
@@ -285,9 +285,9 @@ class Syntax:
                         arguments_end = close + 1
             elif text == "(":
                 named = last >= 0 and (i == last + 1 or i == arguments_end)
-                if d.parameters is None and not assigned and type_end < 0 and not using:
-                    if named and t.text(last) not in _NOT_CALLED and not self._declarator(i):
-                        d.parameters = (i + 1, t.match[i])
+                named &= t.text(last) not in _NOT_CALLED and not self._declarator(i)
+                if named and d.parameters is None and not assigned and type_end < 0 and not using:
+                    d.parameters = (i + 1, t.match[i])
                 i = t.match[i]
             elif text == "[":
                 i = t.match[i]
@@ -328,7 +328,10 @@ class Syntax:
 
     def _declarator(self, i: int) -> bool:
         """Whether parentheses hold a declarator, as in `T (*name)[n]`."""
-        return self.tokens.text(i + 1) in ("*", "&") and self.tokens.text(self.tokens.match[i] + 1) in ("[", "(")
+        return self.tokens.text(i + 1) in ("*", "&") and self.tokens.text(self.tokens.match[i] + 1) in (
+            "[",
+            "(",
+        )
 
     def _record(self, d: Declaration, at: int) -> None:
         t = self.tokens

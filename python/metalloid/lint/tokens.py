@@ -112,7 +112,7 @@ class Tokens:
         return parts
 
     def column(self, at: int) -> int:
-        """The column of a token in its file, counted from 1. What a macro expands to has that of the macro."""
+        """The column of a token in its file, from 1. What a macro expands to has that of the macro."""
         first = self._firsts[bisect_right(self._firsts, at) - 1]
         token = self.tokens[at]
         lines = _lines(token.file)

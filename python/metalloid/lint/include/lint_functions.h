@@ -7,51 +7,51 @@ namespace metal {
 
 // The type that arguments of these types are computed in: the vector among them, else what arithmetic gives.
 template <class A>
-struct is_number : bool_constant<is_arithmetic<element_of<A>>::value> {};
+struct lint_is_number : bool_constant<is_arithmetic<lint_element_of<A>>::value> {};
 template <class A, class B, bool = is_arithmetic<A>::value && is_arithmetic<B>::value>
-struct common_scalar {};
+struct lint_common_scalar {};
 template <class T>
-struct common_scalar<T, T, true> : type_identity<T> {};
+struct lint_common_scalar<T, T, true> : type_identity<T> {};
 template <class A, class B>
-struct common_scalar<A, B, true> : type_identity<decltype(A() + B())> {};
+struct lint_common_scalar<A, B, true> : type_identity<decltype(A() + B())> {};
 template <>
-struct common_scalar<half, bfloat, true> : type_identity<float> {};
+struct lint_common_scalar<half, bfloat, true> : type_identity<float> {};
 template <>
-struct common_scalar<bfloat, half, true> : type_identity<float> {};
-template <class A, class B, int = (is_vector<A> ? 2 : 0) + (is_vector<B> ? 1 : 0)>
-struct common_pair : common_scalar<A, B> {};
+struct lint_common_scalar<bfloat, half, true> : type_identity<float> {};
+template <class A, class B, int = (lint_is_vector<A> ? 2 : 0) + (lint_is_vector<B> ? 1 : 0)>
+struct lint_common_pair : lint_common_scalar<A, B> {};
 template <class A, class B>
-struct common_pair<A, B, 2> : enable_if<is_arithmetic<B>::value, A> {};
+struct lint_common_pair<A, B, 2> : enable_if<is_arithmetic<B>::value, A> {};
 template <class A, class B>
-struct common_pair<A, B, 1> : enable_if<is_arithmetic<A>::value, B> {};
+struct lint_common_pair<A, B, 1> : enable_if<is_arithmetic<A>::value, B> {};
 template <class A, class B>
-struct common_pair<A, B, 3> : enable_if<is_same<A, B>::value, A> {};
+struct lint_common_pair<A, B, 3> : enable_if<is_same<A, B>::value, A> {};
 template <class... A>
-struct common;
+struct lint_common;
 template <class A>
-struct common<A> : enable_if<is_number<A>::value, vector_of<A>> {};
+struct lint_common<A> : enable_if<lint_is_number<A>::value, lint_vector_of<A>> {};
 template <class A, class B>
-struct common<A, B> : common_pair<typename common<A>::type, typename common<B>::type> {};
+struct lint_common<A, B> : lint_common_pair<typename lint_common<A>::type, typename lint_common<B>::type> {};
 template <class A, class B, class C>
-struct common<A, B, C> : common<typename common<A, B>::type, C> {};
+struct lint_common<A, B, C> : lint_common<typename lint_common<A, B>::type, C> {};
 template <class... A>
-using common_t = typename common<A...>::type;
+using lint_common_t = typename lint_common<A...>::type;
 
 template <class V, class T>
-struct with_element : type_identity<T> {};
+struct lint_with_element : type_identity<T> {};
 template <class E, int N, class T>
-struct with_element<vec<E, N>, T> : type_identity<vec<T, N>> {};
+struct lint_with_element<vec<E, N>, T> : type_identity<vec<T, N>> {};
 template <class V, class T>
-using with_element_t = typename with_element<vector_of<V>, T>::type;
+using lint_with_element_t = typename lint_with_element<lint_vector_of<V>, T>::type;
 // The same, computed in floating point.
 template <class V>
-using real = with_element_t<V, conditional_t<is_integral<element_of<V>>::value, float, element_of<V>>>;
+using lint_real = lint_with_element_t<V, conditional_t<is_integral<lint_element_of<V>>::value, float, lint_element_of<V>>>;
 template <class... A>
-using real_t = real<common_t<A...>>;
+using lint_real_t = lint_real<lint_common_t<A...>>;
 template <class... A>
-using flag_t = with_element_t<common_t<A...>, bool>;
+using lint_flag_t = lint_with_element_t<lint_common_t<A...>, bool>;
 template <class A>
-using integer_t = enable_if_t<is_integral<element_of<common_t<A>>>::value, vector_of<A>>;
+using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>>::value, lint_vector_of<A>>;
 
 #define LINT_F1(name, R) \
   template <class A>     \
@@ -64,49 +64,49 @@ using integer_t = enable_if_t<is_integral<element_of<common_t<A>>>::value, vecto
   constexpr R<A, B, C> name(A, B, C);
 #define LINT_OUT(name, space)                                        \
   template <class A>                                                 \
-  real_t<A> name(A, space real_t<A>&);
+  lint_real_t<A> name(A, space lint_real_t<A>&);
 
 #define LINT_MATH                                                                          \
-  LINT_F1(acos, real_t) LINT_F1(acosh, real_t) LINT_F1(asin, real_t) LINT_F1(asinh, real_t) \
-  LINT_F1(atan, real_t) LINT_F2(atan2, real_t) LINT_F1(atanh, real_t) LINT_F1(ceil, real_t) \
-  LINT_F2(copysign, real_t) LINT_F1(cos, real_t) LINT_F1(cosh, real_t) LINT_F1(cospi, real_t) \
-  LINT_F2(divide, real_t) LINT_F1(exp, real_t) LINT_F1(exp2, real_t) LINT_F1(exp10, real_t) \
-  LINT_F1(expm1, real_t) LINT_F1(log1p, real_t) LINT_F1(erf, real_t) LINT_F1(erfc, real_t)  \
-  LINT_F1(fabs, real_t) LINT_F1(abs, common_t) LINT_F2(fdim, real_t) LINT_F1(floor, real_t) \
-  LINT_F3(fma, real_t) LINT_F2(fmax, real_t) LINT_F3(fmax3, real_t) LINT_F3(fmedian3, real_t) \
-  LINT_F2(fmin, real_t) LINT_F3(fmin3, real_t) LINT_F2(fmod, real_t) LINT_F1(fract, real_t) \
-  LINT_F1(log, real_t) LINT_F1(log2, real_t) LINT_F1(log10, real_t) LINT_F2(max, common_t)  \
-  LINT_F3(max3, common_t) LINT_F3(median3, common_t) LINT_F2(min, common_t)                 \
-  LINT_F3(min3, common_t) LINT_F2(nextafter, real_t) LINT_F2(pow, real_t)                   \
-  LINT_F2(powr, real_t) LINT_F1(rint, real_t) LINT_F1(round, real_t) LINT_F1(rsqrt, real_t) \
-  LINT_F1(sin, real_t) LINT_F1(sinh, real_t) LINT_F1(sinpi, real_t) LINT_F1(sqrt, real_t)   \
-  LINT_F1(tan, real_t) LINT_F1(tanh, real_t) LINT_F1(tanpi, real_t) LINT_F1(trunc, real_t)  \
-  LINT_F3(clamp, common_t) LINT_F3(mix, real_t) LINT_F1(saturate, real_t)                   \
-  LINT_F1(sign, real_t) LINT_F3(smoothstep, real_t) LINT_F2(step, real_t)                   \
+  LINT_F1(acos, lint_real_t) LINT_F1(acosh, lint_real_t) LINT_F1(asin, lint_real_t) LINT_F1(asinh, lint_real_t) \
+  LINT_F1(atan, lint_real_t) LINT_F2(atan2, lint_real_t) LINT_F1(atanh, lint_real_t) LINT_F1(ceil, lint_real_t) \
+  LINT_F2(copysign, lint_real_t) LINT_F1(cos, lint_real_t) LINT_F1(cosh, lint_real_t) LINT_F1(cospi, lint_real_t) \
+  LINT_F2(divide, lint_real_t) LINT_F1(exp, lint_real_t) LINT_F1(exp2, lint_real_t) LINT_F1(exp10, lint_real_t) \
+  LINT_F1(expm1, lint_real_t) LINT_F1(log1p, lint_real_t) LINT_F1(erf, lint_real_t) LINT_F1(erfc, lint_real_t)  \
+  LINT_F1(fabs, lint_real_t) LINT_F1(abs, lint_common_t) LINT_F2(fdim, lint_real_t) LINT_F1(floor, lint_real_t) \
+  LINT_F3(fma, lint_real_t) LINT_F2(fmax, lint_real_t) LINT_F3(fmax3, lint_real_t) LINT_F3(fmedian3, lint_real_t) \
+  LINT_F2(fmin, lint_real_t) LINT_F3(fmin3, lint_real_t) LINT_F2(fmod, lint_real_t) LINT_F1(fract, lint_real_t) \
+  LINT_F1(log, lint_real_t) LINT_F1(log2, lint_real_t) LINT_F1(log10, lint_real_t) LINT_F2(max, lint_common_t)  \
+  LINT_F3(max3, lint_common_t) LINT_F3(median3, lint_common_t) LINT_F2(min, lint_common_t)                 \
+  LINT_F3(min3, lint_common_t) LINT_F2(nextafter, lint_real_t) LINT_F2(pow, lint_real_t)                   \
+  LINT_F2(powr, lint_real_t) LINT_F1(rint, lint_real_t) LINT_F1(round, lint_real_t) LINT_F1(rsqrt, lint_real_t) \
+  LINT_F1(sin, lint_real_t) LINT_F1(sinh, lint_real_t) LINT_F1(sinpi, lint_real_t) LINT_F1(sqrt, lint_real_t)   \
+  LINT_F1(tan, lint_real_t) LINT_F1(tanh, lint_real_t) LINT_F1(tanpi, lint_real_t) LINT_F1(trunc, lint_real_t)  \
+  LINT_F3(clamp, lint_common_t) LINT_F3(mix, lint_real_t) LINT_F1(saturate, lint_real_t)                   \
+  LINT_F1(sign, lint_real_t) LINT_F3(smoothstep, lint_real_t) LINT_F2(step, lint_real_t)                   \
   LINT_OUT(sincos, __private) LINT_OUT(modf, __private) LINT_OUT(sincos, __local)           \
   LINT_OUT(sincos, __global)                                                                \
   template <class A>                                                                        \
-  real_t<A> frexp(A, __private with_element_t<A, int>&);                                    \
+  lint_real_t<A> frexp(A, __private lint_with_element_t<A, int>&);                                    \
   template <class A, class B>                                                               \
-  real_t<A> ldexp(A, B);                                                                    \
+  lint_real_t<A> ldexp(A, B);                                                                    \
   template <class A>                                                                        \
-  with_element_t<common_t<A>, int> ilogb(A);                                                \
+  lint_with_element_t<lint_common_t<A>, int> ilogb(A);                                                \
   template <class A, class B>                                                               \
-  element_of<common_t<A, B>> dot(A, B);                                                     \
+  lint_element_of<lint_common_t<A, B>> dot(A, B);                                                     \
   template <class A>                                                                        \
-  element_of<real_t<A>> length(A);                                                          \
+  lint_element_of<lint_real_t<A>> length(A);                                                          \
   template <class A>                                                                        \
-  element_of<real_t<A>> length_squared(A);                                                  \
+  lint_element_of<lint_real_t<A>> length_squared(A);                                                  \
   template <class A, class B>                                                               \
-  element_of<real_t<A, B>> distance(A, B);                                                  \
+  lint_element_of<lint_real_t<A, B>> distance(A, B);                                                  \
   template <class A, class B>                                                               \
-  element_of<real_t<A, B>> distance_squared(A, B);                                          \
-  LINT_F1(normalize, real_t)                                                                \
-  LINT_F2(cross, real_t)                                                                    \
-  LINT_F3(faceforward, real_t)                                                              \
-  LINT_F2(reflect, real_t)                                                                  \
+  lint_element_of<lint_real_t<A, B>> distance_squared(A, B);                                          \
+  LINT_F1(normalize, lint_real_t)                                                                \
+  LINT_F2(cross, lint_real_t)                                                                    \
+  LINT_F3(faceforward, lint_real_t)                                                              \
+  LINT_F2(reflect, lint_real_t)                                                                  \
   template <class A, class B, class C>                                                      \
-  real_t<A, B> refract(A, B, C);
+  lint_real_t<A, B> refract(A, B, C);
 LINT_MATH
 namespace fast {
 LINT_MATH
@@ -116,42 +116,42 @@ LINT_MATH
 }
 #undef LINT_MATH
 
-#define LINT_FLAG(name) LINT_F1(name, flag_t)
+#define LINT_FLAG(name) LINT_F1(name, lint_flag_t)
 LINT_FLAG(isfinite)
 LINT_FLAG(isinf)
 LINT_FLAG(isnan)
 LINT_FLAG(isnormal)
 LINT_FLAG(signbit)
 #undef LINT_FLAG
-LINT_F2(isordered, flag_t)
-LINT_F2(isunordered, flag_t)
+LINT_F2(isordered, lint_flag_t)
+LINT_F2(isunordered, lint_flag_t)
 // `not` is a word of C++.
 template <class A>
 constexpr bool any(A);
 template <class A>
 constexpr bool all(A);
 template <class A, class B, class C>
-constexpr common_t<A, B> select(A, B, C);
+constexpr lint_common_t<A, B> select(A, B, C);
 
-LINT_F1(clz, integer_t)
-LINT_F1(ctz, integer_t)
-LINT_F1(popcount, integer_t)
-LINT_F1(reverse_bits, integer_t)
-LINT_F2(absdiff, common_t)
-LINT_F2(addsat, common_t)
-LINT_F2(subsat, common_t)
-LINT_F2(hadd, common_t)
-LINT_F2(rhadd, common_t)
-LINT_F2(mulhi, common_t)
-LINT_F2(rotate, common_t)
-LINT_F3(madhi, common_t)
-LINT_F3(madsat, common_t)
-LINT_F3(mad24, common_t)
-LINT_F2(mul24, common_t)
+LINT_F1(clz, lint_integer_t)
+LINT_F1(ctz, lint_integer_t)
+LINT_F1(popcount, lint_integer_t)
+LINT_F1(reverse_bits, lint_integer_t)
+LINT_F2(absdiff, lint_common_t)
+LINT_F2(addsat, lint_common_t)
+LINT_F2(subsat, lint_common_t)
+LINT_F2(hadd, lint_common_t)
+LINT_F2(rhadd, lint_common_t)
+LINT_F2(mulhi, lint_common_t)
+LINT_F2(rotate, lint_common_t)
+LINT_F3(madhi, lint_common_t)
+LINT_F3(madsat, lint_common_t)
+LINT_F3(mad24, lint_common_t)
+LINT_F2(mul24, lint_common_t)
 template <class A>
-constexpr integer_t<A> extract_bits(A, uint, uint);
+constexpr lint_integer_t<A> extract_bits(A, uint, uint);
 template <class A>
-constexpr integer_t<A> insert_bits(A, type_identity_t<vector_of<A>>, uint, uint);
+constexpr lint_integer_t<A> insert_bits(A, type_identity_t<lint_vector_of<A>>, uint, uint);
 
 #define LINT_PACK(T)                            \
   T##4 unpack_unorm4x8_to_##T(uint);            \
@@ -217,7 +217,7 @@ struct matrix {
   constexpr explicit matrix(S) : columns() {}
   template <class A, class B, class... P>
   constexpr matrix(A, B, P...) : columns() {
-    static_assert(width_of<A> + width_of<B> + (0 + ... + width_of<P>) == C * R,
+    static_assert(lint_width_of<A> + lint_width_of<B> + (0 + ... + lint_width_of<P>) == C * R,
                   "[matrix] needs its columns or all of its elements");
   }
   template <class U>
@@ -394,26 +394,26 @@ LINT_ATOMICS(__local)
 #undef LINT_EXTREME
 
 template <class V>
-struct vote {
+struct lint_vote {
   using vote_t = V;
-  vote() = default;
-  explicit constexpr vote(V) {}
+  lint_vote() = default;
+  explicit constexpr lint_vote(V) {}
   explicit constexpr operator V() const { return V(); }
   bool all() const;
   bool any() const;
 };
-typedef vote<ulong> simd_vote;
-typedef vote<uint> quad_vote;
+typedef lint_vote<ulong> simd_vote;
+typedef lint_vote<uint> quad_vote;
 
-#define LINT_OWN(name) LINT_F1(name, common_t)
+#define LINT_OWN(name) LINT_F1(name, lint_common_t)
 #define LINT_FROM(name) \
   template <class A>    \
-  common_t<A> name(A, ushort);
+  lint_common_t<A> name(A, ushort);
 #define LINT_FILL(name)                                            \
   template <class A>                                               \
-  common_t<A> name(A, type_identity_t<vector_of<A>>, ushort);      \
+  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort);      \
   template <class A>                                               \
-  common_t<A> name(A, type_identity_t<vector_of<A>>, ushort, ushort);
+  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort, ushort);
 #define LINT_LANES(group)                        \
   LINT_OWN(group##_sum)                          \
   LINT_OWN(group##_product)                      \

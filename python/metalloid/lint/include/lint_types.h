@@ -175,11 +175,11 @@ LINT_ADD(underlying_type, __underlying_type(T))
 
 // What T is without space, const and volatile.
 template <class T>
-using bare_t = remove_cv_t<remove_addrspace_t<remove_cv_t<remove_reference_t<T>>>>;
+using lint_bare_t = remove_cv_t<remove_addrspace_t<remove_cv_t<remove_reference_t<T>>>>;
 template <class T>
-using decay_t = bare_t<T>;
+using decay_t = lint_bare_t<T>;
 template <class T>
-struct decay : type_identity<bare_t<T>> {};
+struct decay : type_identity<lint_bare_t<T>> {};
 template <class T>
 T&& declval();
 
@@ -189,7 +189,7 @@ template <class T>
 struct is_same<T, T> : true_type {};
 // A value has no address space.
 template <class A, class B>
-inline constexpr __constant bool is_bare_same = is_same<bare_t<A>, bare_t<B>>::value;
+inline constexpr __constant bool lint_is_bare_same = is_same<lint_bare_t<A>, lint_bare_t<B>>::value;
 
 #define LINT_IS(name, pattern)                 \
   template <class T>                           \
@@ -222,16 +222,16 @@ LINT_ASK(is_reference, __is_reference(T))
 LINT_ASK(is_lvalue_reference, __is_lvalue_reference(T))
 LINT_ASK(is_rvalue_reference, __is_rvalue_reference(T))
 LINT_ASK(is_void, __is_void(T))
-LINT_ASK(is_integral, __is_integral(bare_t<T>))
+LINT_ASK(is_integral, __is_integral(lint_bare_t<T>))
 LINT_ASK(is_floating_point,
-         is_bare_same<T, float> || is_bare_same<T, half> || is_bare_same<T, bfloat>)
+         lint_is_bare_same<T, float> || lint_is_bare_same<T, half> || lint_is_bare_same<T, bfloat>)
 LINT_ASK(is_arithmetic, is_integral<T>::value || is_floating_point<T>::value)
 LINT_ASK(is_fundamental, is_arithmetic<T>::value || __is_void(T))
 LINT_ASK(is_compound, !is_fundamental<T>::value)
 LINT_ASK(is_object, __is_object(T))
 LINT_ASK(is_scalar, is_arithmetic<T>::value || __is_enum(T) || is_pointer<T>::value)
-LINT_ASK(is_unsigned, __is_unsigned(bare_t<T>))
-LINT_ASK(is_signed, is_arithmetic<T>::value && !__is_unsigned(bare_t<T>))
+LINT_ASK(is_unsigned, __is_unsigned(lint_bare_t<T>))
+LINT_ASK(is_signed, is_arithmetic<T>::value && !__is_unsigned(lint_bare_t<T>))
 LINT_ASK(is_null_pointer, is_same<decltype(nullptr), remove_cv_t<T>>::value)
 LINT_ASK(is_default_constructible, __is_constructible(T))
 LINT_ASK(is_copy_constructible, __is_constructible(T, const T&))
@@ -316,21 +316,21 @@ template <class T, unsigned I = 0>
 inline constexpr __constant size_t extent_v = extent<T, I>::value;
 
 template <size_t Size, bool Signed>
-struct integer_of_size;
+struct lint_integer_of_size;
 #define LINT_INTEGER(size, S, U)                        \
   template <>                                           \
-  struct integer_of_size<size, true> : type_identity<S> {}; \
+  struct lint_integer_of_size<size, true> : type_identity<S> {}; \
   template <>                                           \
-  struct integer_of_size<size, false> : type_identity<U> {};
+  struct lint_integer_of_size<size, false> : type_identity<U> {};
 LINT_INTEGER(1, char, uchar)
 LINT_INTEGER(2, short, ushort)
 LINT_INTEGER(4, int, uint)
 LINT_INTEGER(8, long, ulong)
 #undef LINT_INTEGER
 template <class T>
-struct make_signed : integer_of_size<sizeof(T), true> {};
+struct make_signed : lint_integer_of_size<sizeof(T), true> {};
 template <class T>
-struct make_unsigned : integer_of_size<sizeof(T), false> {};
+struct make_unsigned : lint_integer_of_size<sizeof(T), false> {};
 template <class T>
 using make_signed_t = typename make_signed<T>::type;
 template <class T>
@@ -343,9 +343,9 @@ using invoke_result_t = typename invoke_result<F, A...>::type;
 template <class... T>
 struct common_type;
 template <class T>
-struct common_type<T> : type_identity<bare_t<T>> {};
+struct common_type<T> : type_identity<lint_bare_t<T>> {};
 template <class A, class B>
-struct common_type<A, B> : type_identity<decltype(true ? bare_t<A>() : bare_t<B>())> {};
+struct common_type<A, B> : type_identity<decltype(true ? lint_bare_t<A>() : lint_bare_t<B>())> {};
 template <class A, class B, class... R>
 struct common_type<A, B, R...> : common_type<typename common_type<A, B>::type, R...> {};
 template <class... T>
@@ -380,17 +380,17 @@ using make_index_sequence = make_integer_sequence<size_t, N>;
 
 // Components under both of their names. Unions without a name have no copies out of `constant`.
 #define LINT_COMPONENTS                   \
-  components() = default;                 \
-  components(const components&) = default; \
-  components& operator=(const components&) = default; \
-  components& operator=(const __constant components&);
+  lint_components() = default;                 \
+  lint_components(const lint_components&) = default; \
+  lint_components& operator=(const lint_components&) = default; \
+  lint_components& operator=(const __constant lint_components&);
 template <class T, int N>
-struct components;
+struct lint_components;
 template <class T>
-struct components<T, 2> {
+struct lint_components<T, 2> {
   LINT_COMPONENTS
-  constexpr components(T x, T y) : x(x), y(y) {}
-  constexpr components(const __constant components& o) : x(o.x), y(o.y) {}
+  constexpr lint_components(T x, T y) : x(x), y(y) {}
+  constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y) {}
   union {
     T x, r;
   };
@@ -399,10 +399,10 @@ struct components<T, 2> {
   };
 };
 template <class T>
-struct components<T, 3> {
+struct lint_components<T, 3> {
   LINT_COMPONENTS
-  constexpr components(T x, T y, T z) : x(x), y(y), z(z) {}
-  constexpr components(const __constant components& o) : x(o.x), y(o.y), z(o.z) {}
+  constexpr lint_components(T x, T y, T z) : x(x), y(y), z(z) {}
+  constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y), z(o.z) {}
   union {
     T x, r;
   };
@@ -414,10 +414,10 @@ struct components<T, 3> {
   };
 };
 template <class T>
-struct components<T, 4> {
+struct lint_components<T, 4> {
   LINT_COMPONENTS
-  constexpr components(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
-  constexpr components(const __constant components& o) : x(o.x), y(o.y), z(o.z), w(o.w) {}
+  constexpr lint_components(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
+  constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y), z(o.z), w(o.w) {}
   union {
     T x, r;
   };
@@ -435,40 +435,40 @@ struct components<T, 4> {
 template <class T, int N>
 struct vec;
 template <class T, int N>
-struct packed_vec;
+struct lint_packed_vec;
 
 // Element type and width; a packed vector counts as the vector that it converts to.
 template <class A>
-struct shape {
+struct lint_shape {
   using element = A;
   using vector = A;
   inline static constexpr __constant int width = 1;
 };
 template <class T, int N>
-struct shape<vec<T, N>> {
+struct lint_shape<vec<T, N>> {
   using element = T;
   using vector = vec<T, N>;
   inline static constexpr __constant int width = N;
 };
 template <class T, int N>
-struct shape<packed_vec<T, N>> : shape<vec<T, N>> {};
+struct lint_shape<lint_packed_vec<T, N>> : lint_shape<vec<T, N>> {};
 template <class A>
-using element_of = typename shape<A>::element;
+using lint_element_of = typename lint_shape<A>::element;
 template <class A>
-using vector_of = typename shape<A>::vector;
+using lint_vector_of = typename lint_shape<A>::vector;
 template <class A>
-inline constexpr __constant int width_of = shape<A>::width;
+inline constexpr __constant int lint_width_of = lint_shape<A>::width;
 template <class A>
-inline constexpr __constant bool is_vector = (shape<A>::width > 1);
+inline constexpr __constant bool lint_is_vector = (lint_shape<A>::width > 1);
 template <class A>
-inline constexpr __constant bool is_packed = is_vector<A> && !is_same<A, vector_of<A>>::value;
+inline constexpr __constant bool lint_is_packed = lint_is_vector<A> && !is_same<A, lint_vector_of<A>>::value;
 
 // Component I of the concatenation of all arguments.
 template <class T, int I, class A, class... R>
-constexpr T pick(A a, R... rest) {
-  if constexpr (I >= width_of<A>) {
-    return pick<T, I - width_of<A>>(rest...);
-  } else if constexpr (!is_vector<A>) {
+constexpr T lint_pick(A a, R... rest) {
+  if constexpr (I >= lint_width_of<A>) {
+    return lint_pick<T, I - lint_width_of<A>>(rest...);
+  } else if constexpr (!lint_is_vector<A>) {
     return T(a);
   } else if constexpr (I == 0) {
     return T(a.x);
@@ -481,17 +481,17 @@ constexpr T pick(A a, R... rest) {
   }
 }
 template <class T, int N, class... A>
-constexpr components<T, N> join(A... a) {
+constexpr lint_components<T, N> lint_join(A... a) {
   if constexpr (N == 2) {
-    return {pick<T, 0>(a...), pick<T, 1>(a...)};
+    return {lint_pick<T, 0>(a...), lint_pick<T, 1>(a...)};
   } else if constexpr (N == 3) {
-    return {pick<T, 0>(a...), pick<T, 1>(a...), pick<T, 2>(a...)};
+    return {lint_pick<T, 0>(a...), lint_pick<T, 1>(a...), lint_pick<T, 2>(a...)};
   } else {
-    return {pick<T, 0>(a...), pick<T, 1>(a...), pick<T, 2>(a...), pick<T, 3>(a...)};
+    return {lint_pick<T, 0>(a...), lint_pick<T, 1>(a...), lint_pick<T, 2>(a...), lint_pick<T, 3>(a...)};
   }
 }
 template <class T, int N>
-constexpr components<T, N> splat(T s) {
+constexpr lint_components<T, N> lint_splat(T s) {
   if constexpr (N == 2) {
     return {s, s};
   } else if constexpr (N == 3) {
@@ -502,17 +502,17 @@ constexpr components<T, N> splat(T s) {
 }
 
 template <class T, class S>
-constexpr bool is_part() {
-  if constexpr (is_vector<S>) {
-    return is_same<element_of<S>, T>::value;
+constexpr bool lint_is_part() {
+  if constexpr (lint_is_vector<S>) {
+    return is_same<lint_element_of<S>, T>::value;
   } else {
     return __is_convertible_to(S, T);
   }
 }
 template <class T, int N, class... P>
-constexpr bool are_parts() {
-  if constexpr (sizeof...(P) >= 2 && (0 + ... + width_of<P>) == N) {
-    return (is_part<T, P>() && ...);
+constexpr bool lint_are_parts() {
+  if constexpr (sizeof...(P) >= 2 && (0 + ... + lint_width_of<P>) == N) {
+    return (lint_is_part<T, P>() && ...);
   } else {
     return false;
   }
@@ -521,11 +521,11 @@ constexpr bool are_parts() {
 // The components that a swizzle names. `v.zx` reads as `v.sw(swizzle<2, 0>())`, and where it is assigned as
 // `v.sw_ref(swizzle<2, 0>())`.
 template <int... I>
-struct swizzle {
-  swizzle() = default;
+struct lint_swizzle {
+  lint_swizzle() = default;
 };
 template <class V, int... I>
-struct swizzle_ref {
+struct lint_swizzle_ref {
   static constexpr int count(int i) { return (0 + ... + (I == i)); }
   static_assert(((count(I) == 1) && ...), "[swizzle] a component is assigned twice");
   using value = vec<typename V::element_type, sizeof...(I)>;
@@ -542,7 +542,7 @@ struct swizzle_ref {
   void operator>>=(value) const;
 };
 template <int N, int... I>
-constexpr bool components_exist() {
+constexpr bool lint_components_exist() {
   return ((I < N) && ...);
 }
 
@@ -563,46 +563,46 @@ constexpr bool components_exist() {
   E operator[](size_t) &&;
 #define LINT_VECTOR_SWIZZLE(space)                                                           \
   template <int... I>                                                                        \
-  vec<T, sizeof...(I)> sw(swizzle<I...>) const space {                                       \
-    static_assert(components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
+  vec<T, sizeof...(I)> sw(lint_swizzle<I...>) const space {                                       \
+    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
     return vec<T, sizeof...(I)>();                                                           \
   }
 #define LINT_VECTOR(V)                                                            \
   using element_type = T;                                                         \
-  using storage = components<T, N>;                                               \
+  using storage = lint_components<T, N>;                                               \
   LINT_COPIES(V)                                                                  \
-  template <class S, enable_if_t<!is_vector<S> && __is_convertible_to(S, T), int> = 0> \
-  constexpr V(S s) : storage(splat<T, N>(T(s))) {}                                \
-  template <class A, class B, class... P, enable_if_t<are_parts<T, N, A, B, P...>(), int> = 0> \
-  constexpr V(A a, B b, P... p) : storage(join<T, N>(a, b, p...)) {}              \
+  template <class S, enable_if_t<!lint_is_vector<S> && __is_convertible_to(S, T), int> = 0> \
+  constexpr V(S s) : storage(lint_splat<T, N>(T(s))) {}                                \
+  template <class A, class B, class... P, enable_if_t<lint_are_parts<T, N, A, B, P...>(), int> = 0> \
+  constexpr V(A a, B b, P... p) : storage(lint_join<T, N>(a, b, p...)) {}              \
   template <class U>                                                              \
-  constexpr explicit V(vec<U, N> v) : storage(join<T, N>(v)) {}                   \
+  constexpr explicit V(vec<U, N> v) : storage(lint_join<T, N>(v)) {}                   \
   template <class U>                                                              \
-  constexpr explicit V(packed_vec<U, N> v) : storage(join<T, N>(v)) {}            \
+  constexpr explicit V(lint_packed_vec<U, N> v) : storage(lint_join<T, N>(v)) {}            \
   LINT_ELEMENTS(T)                                                                           \
   LINT_VECTOR_SWIZZLE(__generic)                                                             \
   LINT_VECTOR_SWIZZLE(__constant)                                                            \
   template <int... I>                                                                        \
-  swizzle_ref<vec<T, N>, I...> sw_ref(swizzle<I...>) {                                       \
-    static_assert(components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
+  lint_swizzle_ref<vec<T, N>, I...> sw_ref(lint_swizzle<I...>) {                                       \
+    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
     return {};                                                                               \
   }
 
 template <class T, int N>
-struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : components<T, N> {
+struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : lint_components<T, N> {
   LINT_VECTOR(vec)
-  constexpr vec(packed_vec<T, N> v) : storage(join<T, N>(v)) {}
+  constexpr vec(lint_packed_vec<T, N> v) : storage(lint_join<T, N>(v)) {}
 };
 template <class T, int N>
-struct packed_vec : components<T, N> {
-  LINT_VECTOR(packed_vec)
-  constexpr packed_vec(vec<T, N> v) : storage(join<T, N>(v)) {}
+struct lint_packed_vec : lint_components<T, N> {
+  LINT_VECTOR(lint_packed_vec)
+  constexpr lint_packed_vec(vec<T, N> v) : storage(lint_join<T, N>(v)) {}
 };
 #undef LINT_VECTOR
 #undef LINT_VECTOR_SWIZZLE
 
 template <class A>
-constexpr vector_of<A> unpacked(A a);
+constexpr lint_vector_of<A> lint_unpacked(A a);
 
 #define LINT_OPERATOR(op, R)                                                        \
   template <class T, int N>                                                         \
@@ -611,8 +611,8 @@ constexpr vector_of<A> unpacked(A a);
   constexpr vec<R, N> operator op(vec<T, N>, type_identity_t<T>);                   \
   template <class T, int N>                                                         \
   constexpr vec<R, N> operator op(type_identity_t<T>, vec<T, N>);                   \
-  template <class A, class B, enable_if_t<is_packed<A> || is_packed<B>, int> = 0>   \
-  constexpr auto operator op(A a, B b)->decltype(unpacked(a) op unpacked(b));
+  template <class A, class B, enable_if_t<lint_is_packed<A> || lint_is_packed<B>, int> = 0>   \
+  constexpr auto operator op(A a, B b)->decltype(lint_unpacked(a) op lint_unpacked(b));
 LINT_OPERATOR(+, T)
 LINT_OPERATOR(-, T)
 LINT_OPERATOR(*, T)
@@ -636,7 +636,7 @@ LINT_OPERATOR(||, bool)
   template <class T, int N>                  \
   constexpr vec<R, N> operator op(vec<T, N>); \
   template <class T, int N>                  \
-  constexpr vec<R, N> operator op(packed_vec<T, N>);
+  constexpr vec<R, N> operator op(lint_packed_vec<T, N>);
 LINT_UNARY(+, T)
 LINT_UNARY(-, T)
 LINT_UNARY(~, T)
@@ -646,7 +646,7 @@ LINT_UNARY(!, bool)
   template <class T, int N, class B, enable_if_t<__is_convertible_to(B, vec<T, N>), int> = 0> \
   space vec<T, N>& operator op(space vec<T, N>&, B);                                      \
   template <class T, int N, class B, enable_if_t<__is_convertible_to(B, vec<T, N>), int> = 0> \
-  space packed_vec<T, N>& operator op(space packed_vec<T, N>&, B);
+  space lint_packed_vec<T, N>& operator op(space lint_packed_vec<T, N>&, B);
 #define LINT_SPACE(space) \
   LINT_ASSIGN(space, +=)  \
   LINT_ASSIGN(space, -=)  \
@@ -675,9 +675,9 @@ LINT_WRITABLE(LINT_SPACE)
   typedef metal::vec<T, 3> T##3; \
   typedef metal::vec<T, 4> T##4;
 #define LINT_PACKED_NAMES(T)                  \
-  typedef metal::packed_vec<T, 2> packed_##T##2; \
-  typedef metal::packed_vec<T, 3> packed_##T##3; \
-  typedef metal::packed_vec<T, 4> packed_##T##4;
+  typedef metal::lint_packed_vec<T, 2> packed_##T##2; \
+  typedef metal::lint_packed_vec<T, 3> packed_##T##3; \
+  typedef metal::lint_packed_vec<T, 4> packed_##T##4;
 #define LINT_EACH(M) \
   M(bool) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong) M(half) M(float) M(bfloat)
 LINT_EACH(LINT_NAMES)
@@ -723,7 +723,7 @@ using pointer_to = typename function_pointer<F>::type;
 
 template <class T, class... U>
 constexpr bool is_one_of() {
-  return (metal::is_bare_same<T, U> || ...);
+  return (metal::lint_is_bare_same<T, U> || ...);
 }
 template <class T>
 constexpr bool is_index() {
@@ -735,8 +735,8 @@ constexpr bool is_position() {
 }
 template <class T>
 constexpr bool is_function_constant() {
-  using V = metal::bare_t<T>;
-  return metal::is_arithmetic<metal::element_of<V>>::value;
+  using V = metal::lint_bare_t<T>;
+  return metal::is_arithmetic<metal::lint_element_of<V>>::value;
 }
 
 }  // namespace lint

@@ -20,7 +20,7 @@ from .rules import FAMILIES, RULES, VERSIONS, Rule
 from .syntax import Syntax
 from .tokens import Tokens, Unbalanced
 
-__all__ = ["FAMILIES", "RULES", "VERSIONS", "ClangError", "Finding", "Options", "Rule", "lint"]
+__all__ = ["FAMILIES", "RULES", "VERSIONS", "ClangError", "Finding", "Options", "Rule", "lint", "lint_each"]
 
 
 @dataclass(frozen=True, order=True)
@@ -48,10 +48,14 @@ class Options:
 
 def lint(files: Sequence[Path], options: Options, jobs: int | None = None) -> list[Finding]:
     """What breaks a rule in files and what they include, each once. Raises ClangError if clang fails."""
+    return list(dict.fromkeys(f for findings in lint_each(files, options, jobs) for f in findings))
+
+
+def lint_each(files: Sequence[Path], options: Options, jobs: int | None = None) -> list[list[Finding]]:
+    """The same, file by file."""
     clang.find()
     with ThreadPoolExecutor(jobs) as pool:  # clang does the work, in processes of its own
-        found = pool.map(lambda file: lint_file(file, options), files)
-        return list(dict.fromkeys(finding for findings in found for finding in sorted(findings)))
+        return [sorted(found) for found in pool.map(lambda file: lint_file(file, options), files)]
 
 
 def lint_file(file: Path, options: Options) -> list[Finding]:
@@ -63,7 +67,8 @@ def lint_file(file: Path, options: Options) -> list[Finding]:
     try:
         tokens = Tokens(text, str(file))
     except Unbalanced as error:
-        return [_unbalanced(text, file, error)]
+        token = error.tokens[error.at]
+        return [Finding(token.file, token.line, error.tokens.column(error.at), "syntax", str(error))]
     return _File(file, text, tokens, options, (major, minor)).run()
 
 
@@ -73,13 +78,6 @@ def _preprocessing(error: Message) -> Finding:
     message = f"there is no header <{missing[1]}> in Metal" if missing and own else error.text
     rule = "std-header" if own else "preprocessor"
     return Finding(error.file, error.line, error.column, rule, message)
-
-
-def _unbalanced(text: str, file: Path, error: Unbalanced) -> Finding:
-    from .tokens import _lex
-
-    token = _lex(text, str(file))[error.at]
-    return Finding(token.file, token.line, 1, "syntax", str(error))
 
 
 class _File:
@@ -123,12 +121,15 @@ class _File:
         else:
             place = next((m for m in (message, *message.notes) if m.file == "<stdin>"), None)
             if place is None:
-                return self.report("type", 0, plain(message.text))
+                raise ClangError(f"this clang cannot read the lint's own declarations: {message.text}")
             at = rewritten.token(place.line, place.column)
             token = self.tokens[at].text
             text = plain(message.text)
             if "'sw'" in text or "'sw_ref'" in text:
                 text = text.replace("'sw_ref'", f"'{token}'").replace("'sw'", f"'{token}'")
+            reason = next((n.text for n in message.notes if n.text.startswith("candidate")), "")
+            if reason and "'sw" not in message.text:
+                text += f"; {plain(reason)}"
             rule = classify(message)
             if tagged := re.search(r"\[([a-z-]+)\] (.*)$", text):
                 rule, text = tagged[1], tagged[2]
@@ -137,7 +138,6 @@ class _File:
             self.report(rule, at, text)
             if not asked:  # what follows on a line follows from it
                 settled.add((token.file, token.line))
-        return None
 
 
 _SPACES = {"__global": "device", "__local": "threadgroup", "__constant": "constant", "__private": "thread"}
@@ -153,9 +153,20 @@ def plain(text: str) -> str:
     text = (
         text.replace(RENAMED, "").replace("C++ for OpenCL version 2021", "Metal").replace("OpenCL", "Metal")
     )
+    text = re.sub(r"('[^']*') \(aka \1\)", r"\1", text)
     text = re.sub(r"\bunsigned (int|char|short|long)\b", r"u\1", text)
     text = re.sub(r"\b(metal::)?packed_vec<(\w+), ([234])>", r"packed_\2\3", text)
     return re.sub(r"\b(metal::)?vec<(\w+), ([234])>", r"\2\3", text)
+
+
+def _differ(text: str) -> bool:
+    """Whether a message sets types against each other that point to different spaces."""
+    spaces = [
+        set(re.findall(r"__(?:global|local|constant|private)\b(?=[^']*[*&<])", quoted))
+        for quoted in re.findall(r"'([^']*)'", text)
+    ]
+    spaces = [found for found in spaces if found]
+    return len(spaces) > 1 and spaces[0] != spaces[1]
 
 
 def classify(message: Message) -> str:
@@ -165,15 +176,7 @@ def classify(message: Message) -> str:
     if re.search(r"read-only variable is not assignable|cannot assign to (variable|non-static|return)", text):
         return "constant-write" if "__constant" in everything or "read-only" in text else "type"
     quoted = re.findall(r"'([^']*)'", text)
-    pointees = [
-        set(re.findall(r"__(?:global|local|constant|private|generic)(?= [^']*[*&])", q)) for q in quoted
-    ]
-    pointees = [p for p in pointees if p]
-    if "changes address space" in text or "address space" in everything:
-        return "address-space"
-    if len(pointees) > 1 and pointees[0] != pointees[1]:
-        return "address-space"
-    if re.search(r"could not match '.*__(global|local|constant|private) .*' against '.*__(?!\1)", everything):
+    if "address space" in everything or any(_differ(m.text) for m in (message, *message.notes)):
         return "address-space"
     if re.search(
         r"undeclared identifier|unknown type name|no (type|member|template) named|no matching .* in name",

@@ -20,8 +20,10 @@ MISSING = (
     f"brings one, or clang >= {OLDEST}; METALLOID_LINT_CLANG names another one"
 )
 _EXTENSIONS = ("cl_khr_fp16", "__opencl_c_generic_address_space", "__cl_clang_function_pointers")
+# For x86-64, which has half and bfloat in every clang.
+_TARGET = "--target=x86_64-linux-gnu"
 _DIALECT = (
-    *("-x", "cl", "-cl-std=clc++2021", "--target=spir64", "-nostdinc", "-cl-no-stdinc"),
+    *("-x", "cl", "-cl-std=clc++2021", _TARGET, "-nostdinc", "-cl-no-stdinc"),
     *("-Xclang", f"-cl-ext=-all,{','.join('+' + name for name in (*_EXTENSIONS, '__cl_clang_bitfields'))}"),
     *("-Wno-everything", "-Werror=return-type", "-ferror-limit=100", "-fno-color-diagnostics"),
     *(
@@ -101,7 +103,7 @@ def preprocess(
     """The text of a file after macros and includes, with line markers; and what went wrong."""
     done = _run(
         [
-            *("-E", "-x", "c++", "-std=c++17", "--target=spir64", "-nostdinc", "-ferror-limit=100"),
+            *("-E", "-x", "c++", "-std=c++17", _TARGET, "-nostdinc", "-ferror-limit=100"),
             *("-fno-color-diagnostics", "-fno-caret-diagnostics", "-w"),
             *("-U__cplusplus", "-D__cplusplus=201703L", "-D__METAL__=1", f"-D__METAL_VERSION__={version}"),
             *("-D__METAL_MACOS__=1", "-D__HAVE_SIMDGROUP_MATRIX__=1", "-D__HAVE_BFLOAT__=1"),

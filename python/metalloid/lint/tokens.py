@@ -33,9 +33,11 @@ class Token:
 
 
 class Unbalanced(Exception):
-    def __init__(self, at: int, message: str) -> None:
+    """A bracket without its partner."""
+
+    def __init__(self, tokens: Tokens, at: int, message: str) -> None:
         super().__init__(message)
-        self.at = at
+        self.tokens, self.at = tokens, at
 
 
 @lru_cache(maxsize=64)
@@ -51,8 +53,8 @@ class Tokens:
 
     def __init__(self, text: str, file: str) -> None:
         self.tokens = _lex(text, file)
-        self.match = self._brackets()
         self._firsts = [i for i, t in enumerate(self.tokens) if i == 0 or t.order != self.tokens[i - 1].order]
+        self.match = self._brackets()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -134,11 +136,11 @@ class Tokens:
                 open_.append(i)
             elif token.text in _PARTNER:
                 if not open_ or self.tokens[open_[-1]].text != _PARTNER[token.text]:
-                    raise Unbalanced(i, f"'{token.text}' without a matching '{_PARTNER[token.text]}'")
+                    raise Unbalanced(self, i, f"'{token.text}' without a matching '{_PARTNER[token.text]}'")
                 match[i] = open_[-1]
                 match[open_.pop()] = i
         if open_:
-            raise Unbalanced(open_[-1], f"'{self.tokens[open_[-1]].text}' is never closed")
+            raise Unbalanced(self, open_[-1], f"'{self.tokens[open_[-1]].text}' is never closed")
         return match
 
 

@@ -114,8 +114,8 @@ class Checker:
                     allowed.add(a.at)
             if d.parameters:
                 for p in self.syntax.parameters(d):
-                    # Functions that a kernel hands its built-in values on to may repeat them.
-                    allowed |= {a.at for a in p.attributes if of_kernel or a.name in BUILTINS}
+                    # Functions that a kernel hands its arguments on to may repeat what they hold.
+                    allowed |= {a.at for a in p.attributes if a.name not in KERNEL_ATTRIBUTES}
         for _, attributes in self.syntax.groups.values():
             for a in attributes:
                 if a.kept:
@@ -183,7 +183,8 @@ class Checker:
             self._kernel(d)
         elif d.name != "operator":
             for p in self.syntax.parameters(d):
-                if (p.pointers or p.reference) and not p.space and not self._is_function_pointer(p):
+                points = {t.text(i) for i in range(p.begin, p.end)} & {"*", "&"}
+                if points and not p.space and not self._is_function_pointer(p):
                     self.report(
                         "pointer-space",
                         p.begin,
@@ -348,12 +349,6 @@ class Checker:
                         "threadgroup-scope",
                         name,
                         f"threadgroup {variable} in function '{d.name}'; needs to be in a kernel",
-                    )
-                elif local.nested:
-                    self.report(
-                        "threadgroup-scope",
-                        name,
-                        f"threadgroup {variable} in a nested block; needs the outermost block of the kernel",
                     )
                 elif initializer >= 0:
                     self.report("threadgroup-initializer", name, f"threadgroup {variable} has an initializer")

@@ -88,7 +88,7 @@ RULES = {
         Rule("threadgroup-initializer", "a threadgroup variable has no initializer", _THREADGROUP),
         Rule(
             "threadgroup-scope",
-            "a threadgroup variable is declared in the outermost block of a kernel",
+            "a threadgroup variable is declared in a kernel",
             _THREADGROUP,
         ),
         Rule("threadgroup-memory", "the threadgroup variables of a kernel fit the GPU", _LIMITS),

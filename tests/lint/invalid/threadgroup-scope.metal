@@ -1,4 +1,4 @@
-// expect: threadgroup-scope 6, threadgroup-scope 14
+// expect: threadgroup-scope 6
 #include <metal_stdlib>
 using namespace metal;
 
@@ -10,8 +10,4 @@ float turned(float v, uint i) {
 
 kernel void k(device float* x [[buffer(0)]], uint i [[thread_index_in_threadgroup]]) {
   x[i] = turned(x[i], i);
-  if (x[i] > 0) {
-    threadgroup float inner[4];
-    inner[0] = x[i];
-  }
 }

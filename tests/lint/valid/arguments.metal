@@ -36,6 +36,23 @@ template [[host_name("filled_32")]] [[kernel]] decltype(filled<float, 32>) fille
 template [[host_name("filled"
                      "_64")]] [[kernel]] void filled<half, 64>(device half*, device half (&)[64], uint);
 
+// What a kernel hands its arguments on to may repeat their attributes; a nested block may have shared memory.
+template <int N>
+float sum(float values[N], const device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+  float all = x[i];
+  for (int j = 0; j < N; ++j) all += values[j];
+  return all;
+}
+kernel void nested(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+  float values[2] = {1, 2};
+  if (x[0] > 0) {
+    threadgroup float shared[32];
+    shared[i % 32] = x[i];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    x[i] = shared[31 - i % 32] + sum<2>(values, x, i);
+  }
+}
+
 kernel void with_defaults(device float* x, constant uint& n, threadgroup float4* s,
                           uint i [[thread_position_in_grid]], uint whole [[threads_per_grid]]) {
   if (i < n && i < whole) x[i] = s[0].x;

@@ -112,6 +112,8 @@ class _File:
         self, message: Message, rewritten: Rewritten, questions: list[Question], settled: set[tuple[str, int]]
     ) -> None:
         """Makes a finding of an error, unless a rule of ours has said what is wrong with the line."""
+        if _is_of_no_concern(message.text):
+            return
         if asked := re.search(r"\"?lint:(\d+)", message.text):
             question = questions[int(asked[1])]
             at, rule, text = question.at, question.rule, question.message
@@ -159,6 +161,16 @@ def plain(text: str) -> str:
     return re.sub(r"\b(metal::)?vec<(\w+), ([234])>", r"\2\3", text)
 
 
+def _is_of_no_concern(text: str) -> bool:
+    """Whether an error is about what Metal allows: float to half, and casts of half and bfloat."""
+    if "loses floating-point precision" in text:
+        return "__bf16" not in text or "computation result" in text
+    cast = re.search(r"(static_cast|functional-style cast|C-style cast|conversion) from (.*) to (.*)", text)
+    return (
+        bool(cast) and "cast" in cast[1] and {"half", "__bf16"} == set(re.findall(r"\bhalf\b|__bf16", text))
+    )
+
+
 def _differ(text: str) -> bool:
     """Whether a message sets types against each other that point to different spaces."""
     spaces = [
@@ -175,6 +187,8 @@ def classify(message: Message) -> str:
     everything = " ".join((text, *(note.text for note in message.notes)))
     if re.search(r"read-only variable is not assignable|cannot assign to (variable|non-static|return)", text):
         return "constant-write" if "__constant" in everything or "read-only" in text else "type"
+    if "__bf16" in text and ("loses floating-point precision" in text or re.search(r"'[^']*\bhalf'", text)):
+        return "bfloat-conversion"
     quoted = re.findall(r"'([^']*)'", text)
     if "address space" in everything or any(_differ(m.text) for m in (message, *message.notes)):
         return "address-space"

@@ -25,7 +25,14 @@ _TARGET = "--target=x86_64-linux-gnu"
 _DIALECT = (
     *("-x", "cl", "-cl-std=clc++2021", _TARGET, "-nostdinc", "-cl-no-stdinc"),
     *("-Xclang", f"-cl-ext=-all,{','.join('+' + name for name in (*_EXTENSIONS, '__cl_clang_bitfields'))}"),
-    *("-Wno-everything", "-Werror=return-type", "-ferror-limit=100", "-fno-color-diagnostics"),
+    *(
+        "-Wno-everything",
+        "-Werror=implicit-float-conversion",
+        "-Wno-implicit-int-float-conversion",
+        "-Werror=return-type",
+        "-ferror-limit=500",
+        "-fno-color-diagnostics",
+    ),
     *(
         "-fno-caret-diagnostics",
         "-fno-diagnostics-show-option",

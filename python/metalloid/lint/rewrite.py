@@ -150,18 +150,31 @@ class Rewriter:
 
     def _ternaries(self) -> None:
         t = self.tokens
+        arguments = self._in_template_arguments()
         for i in range(len(t)):
             if t.text(i) != "?":
                 continue
             colon = self._colon(i + 1)
             end = self._operand_end(colon + 1) if colon > 0 else -1
-            if end < 0 or self._is_lvalue(i, end):
+            if end < 0 or self._is_lvalue(i, end) or i in arguments:
                 continue
             for begin, stop in ((i + 1, colon), (colon + 1, end)):
                 if stop - begin == 1 and (t[begin].kind != "word" or t.text(begin) in ("true", "false")):
                     continue
                 self._before[begin].insert(0, "::lint::value(")
                 self._after[stop - 1].append(")")
+
+    def _in_template_arguments(self) -> set[int]:
+        """The '?' that are in a list of template arguments, and in no parentheses there."""
+        t, found = self.tokens, set()
+        for i in range(1, len(t)):
+            if t.text(i) == "<" and t.is_word(i - 1) and (close := t.angle(i)) >= 0:
+                j = i + 1
+                while j < close:
+                    if t.text(j) == "?":
+                        found.add(j)
+                    j = t.match[j] + 1 if t.text(j) in ("(", "[", "{") else j + 1
+        return found
 
     def _colon(self, i: int) -> int:
         depth, t = 0, self.tokens
@@ -224,7 +237,7 @@ class Rewriter:
             if t.text(i) not in ("struct", "class", "union") or t.text(i - 1) in ("enum", "<", ","):
                 continue
             if (open_ := self._body(i)) >= 0 and open_ not in seen:
-                self._class(i, open_, t.match[open_])
+                self._class(i, open_, t.match[open_], local=True)
 
     def _body(self, head: int) -> int:
         """The '{' of the class that starts with the word at `head`; -1 where it has none."""
@@ -235,7 +248,7 @@ class Rewriter:
             i += 1
         return i if t.text(i) == "{" else -1
 
-    def _class(self, head: int, open_: int, close: int) -> None:
+    def _class(self, head: int, open_: int, close: int, local: bool = False) -> None:
         """Gives a class what it needs to be copied out of `constant`, and accessors to members like `xy`."""
         t = self.tokens
         name_at = self.syntax.after_attributes(head + 1)
@@ -258,7 +271,7 @@ class Rewriter:
                 inside = [t.text(j) for j in range(i + 2, t.match[i + 1])]
                 copy |= name in inside and "&" in inside and "," not in inside
                 j = t.match[i + 1] + 1
-                while t.text(j) in SPACES:  # a constructor is for all spaces here
+                while t.text(j) in SPACES and t.text(j) != "constant":  # one is for all others here
                     self._instead[j] = ""
                     j += 1
             elif text == "operator" and t.text(i + 1) == "=":
@@ -277,7 +290,7 @@ class Rewriter:
         if not copy:
             added.append(f"LINT_{'OPAQUE' if opaque else 'COPY'}_CONSTRUCTORS({name})")
         if not assignment:
-            added.append(f"LINT_{'OPAQUE_' * opaque}ASSIGNMENTS({name})")
+            added.append(f"LINT_{'LOCAL_' * local}ASSIGNMENTS({name})")
         for member in members:
             which = f"::metal::lint_swizzle<{_components(member)}>"
             for space in ("__private", "__global", "__local", "__constant"):
@@ -410,8 +423,8 @@ class Rewriter:
         if d.record and d.name == d.record:
             assert d.parameters is not None
             after = [t.text(i) for i in range(d.parameters[1] + 1, d.body[0] if d.body else d.end)]
-            if after and after[0] in SPACES and after[0] != "thread":
-                for i in range(d.begin, d.end):  # constructors are for all spaces here
+            if after and after[0] in ("device", "threadgroup"):
+                for i in range(d.begin, d.end):  # the one without a space is for these too
                     self._instead[i] = ""
                 return
         if d.body is None:

@@ -22,6 +22,7 @@ _MATRICES = "2 Data Types, Matrix Data Types"
 _SIMDGROUP = "2 Data Types, SIMD-group Matrix Data Types"
 _ATOMICS = "2 Data Types, Atomic Data Types"
 _REINTERPRET = "2 Data Types, Type Conversions and Reinterpreting Data"
+_IMPLICIT = "2 Data Types, Implicit Type Conversions"
 _SPACES = "4 Address Spaces"
 _CONSTANT = "4 Address Spaces, Constant Address Space"
 _THREADGROUP = "4 Address Spaces, Threadgroup Address Space"
@@ -108,6 +109,11 @@ RULES = {
         Rule("function-constant-type", "a function constant is a scalar or a vector", _FUNCTION_CONSTANTS),
         # Types
         Rule("double", "there is neither double nor long double", _SCALARS),
+        Rule(
+            "bfloat-conversion",
+            "float and half become bfloat, and bfloat becomes half, by a cast alone",
+            _IMPLICIT,
+        ),
         Rule("long-long", "there is no long long: long has 64 bits", _SCALARS),
         Rule("swizzle", "a swizzle names components that there are, and assigns each once", _VECTORS),
         Rule("matrix", "a matrix is made of its columns or of all its elements", _MATRICES),

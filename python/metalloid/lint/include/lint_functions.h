@@ -500,6 +500,23 @@ struct simdgroup_event {
   static void wait(int, __private simdgroup_event*);
 };
 
+struct os_log {
+  constexpr os_log(const __constant char*, const __constant char*) {}
+  constexpr os_log(const __constant char*, const __constant char*) __constant {}
+#define LINT_LOG(name)                                    \
+  template <class... A>                                   \
+  void name(const __constant char*, A...) const;          \
+  template <class... A>                                   \
+  void name(const __constant char*, A...) const __constant;
+  LINT_LOG(log)
+  LINT_LOG(log_debug)
+  LINT_LOG(log_info)
+  LINT_LOG(log_default)
+  LINT_LOG(log_error)
+  LINT_LOG(log_fault)
+#undef LINT_LOG
+};
+
 }  // namespace metal
 
 // A keyword of MSL, so known without its namespace.
@@ -538,3 +555,5 @@ inline constexpr __constant half MAXHALF = 65504.0f;
 inline constexpr __constant half HUGE_VALH = __builtin_inff();
 inline constexpr __constant bfloat MAXBFLOAT = 3.38953139e38f;
 inline constexpr __constant bfloat HUGE_VALBF = __builtin_inff();
+
+#pragma clang diagnostic pop

@@ -25,6 +25,10 @@ typedef long intptr_t;
 typedef unsigned long uintptr_t;
 typedef __bf16 bfloat;
 
+// What the shader converts is looked at, not what this does.
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wimplicit-float-conversion"
+
 // `M(space)` for each space that can be written, and for each that can be read.
 #define LINT_WRITABLE(M) M(__private) M(__global) M(__local)
 #define LINT_READABLE(M) M(__private) M(__global) M(__local) M(__constant)
@@ -34,16 +38,19 @@ typedef __bf16 bfloat;
 #define LINT_COPY_CONSTRUCTORS(C) \
   C(const C&) = default;          \
   C(const __constant C&) = default;
-#define LINT_ASSIGNMENTS(C)         \
+// A template, so that `x = {...}` has one meaning.
+#define LINT_ASSIGNMENTS(C)                                                           \
+  C& operator=(const C&) = default;                                                   \
+  template <class Lint, metal::enable_if_t<metal::is_same<Lint, C>::value, int> = 0>  \
+  C& operator=(const __constant Lint&);
+// Classes in functions can have no templates.
+#define LINT_LOCAL_ASSIGNMENTS(C)   \
   C& operator=(const C&) = default; \
-  C& operator=(const __constant C&) = default;
+  C& operator=(const __constant C&);
 // The same for a class that has a union without a name, which defaulted copies fail for.
 #define LINT_OPAQUE_CONSTRUCTORS(C) \
   C(const C&) = default;            \
   C(const __constant C&);
-#define LINT_OPAQUE_ASSIGNMENTS(C)  \
-  C& operator=(const C&) = default; \
-  C& operator=(const __constant C&);
 #define LINT_COPIES(C)      \
   C() = default;            \
   LINT_COPY_CONSTRUCTORS(C) \
@@ -108,8 +115,6 @@ struct type_identity {
 };
 template <class T>
 using type_identity_t = typename type_identity<T>::type;
-template <class...>
-using void_t = void;
 
 // `RESULT` for the pattern, T for all else.
 #define LINT_TRANSFORM(name, pattern, ...)  \
@@ -209,7 +214,6 @@ struct is_array<T[N]> : true_type {};
 LINT_ASK(is_enum, __is_enum(T))
 LINT_ASK(is_union, __is_union(T))
 LINT_ASK(is_class, __is_class(T))
-LINT_ASK(is_empty, __is_empty(T))
 LINT_ASK(is_polymorphic, __is_polymorphic(T))
 LINT_ASK(is_abstract, __is_abstract(T))
 LINT_ASK(is_final, __is_final(T))
@@ -270,6 +274,11 @@ template <class...>
 struct disjunction : false_type {};
 template <class A, class... R>
 struct disjunction<A, R...> : conditional_t<bool(A::value), A, disjunction<R...>> {};
+// What Apple's own conjunction and disjunction are made of, which others use too.
+template <class... A>
+using _conjunction = conjunction<A...>;
+template <class... A>
+using _disjunction = disjunction<A...>;
 template <class A>
 struct negation : bool_constant<!bool(A::value)> {};
 
@@ -284,7 +293,6 @@ LINT_VALUE(is_array, bool)
 LINT_VALUE(is_enum, bool)
 LINT_VALUE(is_union, bool)
 LINT_VALUE(is_class, bool)
-LINT_VALUE(is_empty, bool)
 LINT_VALUE(is_trivial, bool)
 LINT_VALUE(is_trivially_copyable, bool)
 LINT_VALUE(is_standard_layout, bool)
@@ -380,10 +388,9 @@ using make_index_sequence = make_integer_sequence<size_t, N>;
 
 // Components under both of their names. Unions without a name have no copies out of `constant`.
 #define LINT_COMPONENTS                   \
-  lint_components() = default;                 \
+  lint_components() = default;                       \
   lint_components(const lint_components&) = default; \
-  lint_components& operator=(const lint_components&) = default; \
-  lint_components& operator=(const __constant lint_components&);
+  LINT_ASSIGNMENTS(lint_components)
 template <class T, int N>
 struct lint_components;
 template <class T>
@@ -552,6 +559,7 @@ constexpr bool lint_components_exist() {
 #define LINT_ELEMENT_REFERENCE(space, E)  \
   space E& operator[](size_t) space&;
 #define LINT_ELEMENTS(E)                \
+  LINT_ELEMENT(__generic, E)            \
   LINT_ELEMENT(__private, E)            \
   LINT_ELEMENT(__global, E)             \
   LINT_ELEMENT(__local, E)              \

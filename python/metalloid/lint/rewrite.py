@@ -88,6 +88,7 @@ class Rewriter:
         self._before: dict[int, list[str]] = defaultdict(list)
         self._after: dict[int, list[str]] = defaultdict(list)
         self._names = 0
+        self._specialised: set[str] = set()  # function constants, and what is computed from them
 
     def ask(self, condition: str, question: Question, at: int) -> None:
         """Asserts a condition in front of a token."""
@@ -306,6 +307,13 @@ class Rewriter:
     def _variable(self, d: Declaration) -> None:
         """Program-scope variables are initialised in OpenCL; function constants are not in MSL."""
         t = self.tokens
+        words = {t.text(i) for i in range(d.initializer, d.end)} if d.initializer >= 0 else set()
+        if d.attribute("function_constant") or words & self._specialised:
+            # Computed when a pipeline is made; what is `constexpr` to Metal is no constant here.
+            self._specialised.add(d.name)
+            for i in range(d.specifiers, d.name_at):
+                if t.text(i) == "constexpr":
+                    self._instead[i] = ""
         if not self.syntax.has_specifier(d, "constant"):
             if self.syntax.has_specifier(d, "static", "constexpr") or not d.record:
                 self._before[d.specifiers].append("__constant ")

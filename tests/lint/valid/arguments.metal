@@ -6,11 +6,12 @@ using namespace metal;
 struct Table {
   float values[1024];
 };
+constant constexpr uint rows [[function_constant(7)]];
 typedef uint3 Position;
 
 constant bool has_bias [[function_constant(0)]];
 constant uint2 shape [[function_constant(65535)]];
-constant float doubled = has_bias ? 2.0f : 1.0f;
+constant constexpr float doubled = has_bias ? 2.0f : 1.0f;
 
 // The first and last indices, a typedef as a position, and the most that setBytes takes.
 [[kernel, max_total_threads_per_threadgroup(1024)]] void edges(
@@ -19,7 +20,7 @@ constant float doubled = has_bias ? 2.0f : 1.0f;
     threadgroup float* a [[threadgroup(0)]], threadgroup float* b [[threadgroup(30)]],
     Position at [[thread_position_in_grid]], ushort2 inside [[thread_position_in_threadgroup]], TEAM) {
   a[lane] = x[at.x] * table.values[inside.x] * doubled;
-  b[group] = a[lane] + shape.x;
+  b[group] = a[lane] + shape.x + rows;
   threadgroup_barrier(mem_flags::mem_threadgroup | mem_flags::mem_device);
   y[at.x] = b[group] + (has_bias ? bias[0] : 0.0f);
 }

@@ -155,10 +155,10 @@ def plain(text: str) -> str:
     text = (
         text.replace(RENAMED, "").replace("C++ for OpenCL version 2021", "Metal").replace("OpenCL", "Metal")
     )
-    text = re.sub(r"('[^']*') \(aka \1\)", r"\1", text)
     text = re.sub(r"\bunsigned (int|char|short|long)\b", r"u\1", text)
     text = re.sub(r"\b(metal::)?packed_vec<(\w+), ([234])>", r"packed_\2\3", text)
-    return re.sub(r"\b(metal::)?vec<(\w+), ([234])>", r"\2\3", text)
+    text = re.sub(r"\b(metal::)?vec<(\w+), ([234])>", r"\2\3", text)
+    return re.sub(r"('[^']*') \(aka \1\)", r"\1", text)
 
 
 def _is_of_no_concern(text: str) -> bool:

@@ -1,4 +1,5 @@
-// The functions of metal_stdlib: declarations alone, permissive about scalars and strict about address spaces.
+// The functions of metal_stdlib: declarations alone, permissive about scalars and strict about address
+// spaces.
 #pragma once
 
 #include "lint_types.h"
@@ -45,7 +46,8 @@ template <class V, class T>
 using lint_with_element_t = typename lint_with_element<lint_vector_of<V>, T>::type;
 // The same, computed in floating point.
 template <class V>
-using lint_real = lint_with_element_t<V, conditional_t<is_integral<lint_element_of<V>>::value, float, lint_element_of<V>>>;
+using lint_real =
+    lint_with_element_t<V, conditional_t<is_integral<lint_element_of<V>>::value, float, lint_element_of<V>>>;
 template <class... A>
 using lint_real_t = lint_real<lint_common_t<A...>>;
 template <class... A>
@@ -56,56 +58,102 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
 #define LINT_F1(name, R) \
   template <class A>     \
   constexpr R<A> name(A);
-#define LINT_F2(name, R)       \
-  template <class A, class B>  \
+#define LINT_F2(name, R)      \
+  template <class A, class B> \
   constexpr R<A, B> name(A, B);
-#define LINT_F3(name, R)                \
-  template <class A, class B, class C>  \
+#define LINT_F3(name, R)               \
+  template <class A, class B, class C> \
   constexpr R<A, B, C> name(A, B, C);
-#define LINT_OUT(name, space)                                        \
-  template <class A>                                                 \
+#define LINT_OUT(name, space) \
+  template <class A>          \
   lint_real_t<A> name(A, space lint_real_t<A>&);
 
-#define LINT_MATH                                                                          \
-  LINT_F1(acos, lint_real_t) LINT_F1(acosh, lint_real_t) LINT_F1(asin, lint_real_t) LINT_F1(asinh, lint_real_t) \
-  LINT_F1(atan, lint_real_t) LINT_F2(atan2, lint_real_t) LINT_F1(atanh, lint_real_t) LINT_F1(ceil, lint_real_t) \
-  LINT_F2(copysign, lint_real_t) LINT_F1(cos, lint_real_t) LINT_F1(cosh, lint_real_t) LINT_F1(cospi, lint_real_t) \
-  LINT_F2(divide, lint_real_t) LINT_F1(exp, lint_real_t) LINT_F1(exp2, lint_real_t) LINT_F1(exp10, lint_real_t) \
-  LINT_F1(expm1, lint_real_t) LINT_F1(log1p, lint_real_t) LINT_F1(erf, lint_real_t) LINT_F1(erfc, lint_real_t)  \
-  LINT_F1(fabs, lint_real_t) LINT_F1(abs, lint_common_t) LINT_F2(fdim, lint_real_t) LINT_F1(floor, lint_real_t) \
-  LINT_F3(fma, lint_real_t) LINT_F2(fmax, lint_real_t) LINT_F3(fmax3, lint_real_t) LINT_F3(fmedian3, lint_real_t) \
-  LINT_F2(fmin, lint_real_t) LINT_F3(fmin3, lint_real_t) LINT_F2(fmod, lint_real_t) LINT_F1(fract, lint_real_t) \
-  LINT_F1(log, lint_real_t) LINT_F1(log2, lint_real_t) LINT_F1(log10, lint_real_t) LINT_F2(max, lint_common_t)  \
-  LINT_F3(max3, lint_common_t) LINT_F3(median3, lint_common_t) LINT_F2(min, lint_common_t)                 \
-  LINT_F3(min3, lint_common_t) LINT_F2(nextafter, lint_real_t) LINT_F2(pow, lint_real_t)                   \
-  LINT_F2(powr, lint_real_t) LINT_F1(rint, lint_real_t) LINT_F1(round, lint_real_t) LINT_F1(rsqrt, lint_real_t) \
-  LINT_F1(sin, lint_real_t) LINT_F1(sinh, lint_real_t) LINT_F1(sinpi, lint_real_t) LINT_F1(sqrt, lint_real_t)   \
-  LINT_F1(tan, lint_real_t) LINT_F1(tanh, lint_real_t) LINT_F1(tanpi, lint_real_t) LINT_F1(trunc, lint_real_t)  \
-  LINT_F3(clamp, lint_common_t) LINT_F3(mix, lint_real_t) LINT_F1(saturate, lint_real_t)                   \
-  LINT_F1(sign, lint_real_t) LINT_F3(smoothstep, lint_real_t) LINT_F2(step, lint_real_t)                   \
-  LINT_OUT(sincos, __private) LINT_OUT(modf, __private) LINT_OUT(sincos, __local)           \
-  LINT_OUT(sincos, __global)                                                                \
-  template <class A>                                                                        \
-  lint_real_t<A> frexp(A, __private lint_with_element_t<A, int>&);                                    \
-  template <class A, class B>                                                               \
-  lint_real_t<A> ldexp(A, B);                                                                    \
-  template <class A>                                                                        \
-  lint_with_element_t<lint_common_t<A>, int> ilogb(A);                                                \
-  template <class A, class B>                                                               \
-  lint_element_of<lint_common_t<A, B>> dot(A, B);                                                     \
-  template <class A>                                                                        \
-  lint_element_of<lint_real_t<A>> length(A);                                                          \
-  template <class A>                                                                        \
-  lint_element_of<lint_real_t<A>> length_squared(A);                                                  \
-  template <class A, class B>                                                               \
-  lint_element_of<lint_real_t<A, B>> distance(A, B);                                                  \
-  template <class A, class B>                                                               \
-  lint_element_of<lint_real_t<A, B>> distance_squared(A, B);                                          \
-  LINT_F1(normalize, lint_real_t)                                                                \
-  LINT_F2(cross, lint_real_t)                                                                    \
-  LINT_F3(faceforward, lint_real_t)                                                              \
-  LINT_F2(reflect, lint_real_t)                                                                  \
-  template <class A, class B, class C>                                                      \
+#define LINT_MATH                                                  \
+  LINT_F1(acos, lint_real_t)                                       \
+  LINT_F1(acosh, lint_real_t)                                      \
+  LINT_F1(asin, lint_real_t)                                       \
+  LINT_F1(asinh, lint_real_t)                                      \
+  LINT_F1(atan, lint_real_t)                                       \
+  LINT_F2(atan2, lint_real_t)                                      \
+  LINT_F1(atanh, lint_real_t)                                      \
+  LINT_F1(ceil, lint_real_t)                                       \
+  LINT_F2(copysign, lint_real_t)                                   \
+  LINT_F1(cos, lint_real_t)                                        \
+  LINT_F1(cosh, lint_real_t)                                       \
+  LINT_F1(cospi, lint_real_t)                                      \
+  LINT_F2(divide, lint_real_t)                                     \
+  LINT_F1(exp, lint_real_t)                                        \
+  LINT_F1(exp2, lint_real_t)                                       \
+  LINT_F1(exp10, lint_real_t)                                      \
+  LINT_F1(expm1, lint_real_t)                                      \
+  LINT_F1(log1p, lint_real_t)                                      \
+  LINT_F1(erf, lint_real_t)                                        \
+  LINT_F1(erfc, lint_real_t)                                       \
+  LINT_F1(fabs, lint_real_t)                                       \
+  LINT_F1(abs, lint_common_t)                                      \
+  LINT_F2(fdim, lint_real_t)                                       \
+  LINT_F1(floor, lint_real_t)                                      \
+  LINT_F3(fma, lint_real_t)                                        \
+  LINT_F2(fmax, lint_real_t)                                       \
+  LINT_F3(fmax3, lint_real_t)                                      \
+  LINT_F3(fmedian3, lint_real_t)                                   \
+  LINT_F2(fmin, lint_real_t)                                       \
+  LINT_F3(fmin3, lint_real_t)                                      \
+  LINT_F2(fmod, lint_real_t)                                       \
+  LINT_F1(fract, lint_real_t)                                      \
+  LINT_F1(log, lint_real_t)                                        \
+  LINT_F1(log2, lint_real_t)                                       \
+  LINT_F1(log10, lint_real_t)                                      \
+  LINT_F2(max, lint_common_t)                                      \
+  LINT_F3(max3, lint_common_t)                                     \
+  LINT_F3(median3, lint_common_t)                                  \
+  LINT_F2(min, lint_common_t)                                      \
+  LINT_F3(min3, lint_common_t)                                     \
+  LINT_F2(nextafter, lint_real_t)                                  \
+  LINT_F2(pow, lint_real_t)                                        \
+  LINT_F2(powr, lint_real_t)                                       \
+  LINT_F1(rint, lint_real_t)                                       \
+  LINT_F1(round, lint_real_t)                                      \
+  LINT_F1(rsqrt, lint_real_t)                                      \
+  LINT_F1(sin, lint_real_t)                                        \
+  LINT_F1(sinh, lint_real_t)                                       \
+  LINT_F1(sinpi, lint_real_t)                                      \
+  LINT_F1(sqrt, lint_real_t)                                       \
+  LINT_F1(tan, lint_real_t)                                        \
+  LINT_F1(tanh, lint_real_t)                                       \
+  LINT_F1(tanpi, lint_real_t)                                      \
+  LINT_F1(trunc, lint_real_t)                                      \
+  LINT_F3(clamp, lint_common_t)                                    \
+  LINT_F3(mix, lint_real_t)                                        \
+  LINT_F1(saturate, lint_real_t)                                   \
+  LINT_F1(sign, lint_real_t)                                       \
+  LINT_F3(smoothstep, lint_real_t)                                 \
+  LINT_F2(step, lint_real_t)                                       \
+  LINT_OUT(sincos, __private)                                      \
+  LINT_OUT(modf, __private)                                        \
+  LINT_OUT(sincos, __local)                                        \
+  LINT_OUT(sincos, __global)                                       \
+  template <class A>                                               \
+  lint_real_t<A> frexp(A, __private lint_with_element_t<A, int>&); \
+  template <class A, class B>                                      \
+  lint_real_t<A> ldexp(A, B);                                      \
+  template <class A>                                               \
+  lint_with_element_t<lint_common_t<A>, int> ilogb(A);             \
+  template <class A, class B>                                      \
+  lint_element_of<lint_common_t<A, B>> dot(A, B);                  \
+  template <class A>                                               \
+  lint_element_of<lint_real_t<A>> length(A);                       \
+  template <class A>                                               \
+  lint_element_of<lint_real_t<A>> length_squared(A);               \
+  template <class A, class B>                                      \
+  lint_element_of<lint_real_t<A, B>> distance(A, B);               \
+  template <class A, class B>                                      \
+  lint_element_of<lint_real_t<A, B>> distance_squared(A, B);       \
+  LINT_F1(normalize, lint_real_t)                                  \
+  LINT_F2(cross, lint_real_t)                                      \
+  LINT_F3(faceforward, lint_real_t)                                \
+  LINT_F2(reflect, lint_real_t)                                    \
+  template <class A, class B, class C>                             \
   lint_real_t<A, B> refract(A, B, C);
 LINT_MATH
 namespace fast {
@@ -153,20 +201,20 @@ constexpr lint_integer_t<A> extract_bits(A, uint, uint);
 template <class A>
 constexpr lint_integer_t<A> insert_bits(A, type_identity_t<lint_vector_of<A>>, uint, uint);
 
-#define LINT_PACK(T)                            \
-  T##4 unpack_unorm4x8_to_##T(uint);            \
-  T##4 unpack_snorm4x8_to_##T(uint);            \
-  T##4 unpack_unorm4x8_srgb_to_##T(uint);       \
-  T##2 unpack_unorm2x16_to_##T(uint);           \
-  T##2 unpack_snorm2x16_to_##T(uint);           \
-  T##4 unpack_unorm10a2_to_##T(uint);           \
-  T##3 unpack_unorm565_to_##T(ushort);          \
-  uint pack_##T##_to_unorm4x8(T##4);            \
-  uint pack_##T##_to_snorm4x8(T##4);            \
-  uint pack_##T##_to_srgb_unorm4x8(T##4);       \
-  uint pack_##T##_to_unorm2x16(T##2);           \
-  uint pack_##T##_to_snorm2x16(T##2);           \
-  uint pack_##T##_to_unorm10a2(T##4);           \
+#define LINT_PACK(T)                      \
+  T##4 unpack_unorm4x8_to_##T(uint);      \
+  T##4 unpack_snorm4x8_to_##T(uint);      \
+  T##4 unpack_unorm4x8_srgb_to_##T(uint); \
+  T##2 unpack_unorm2x16_to_##T(uint);     \
+  T##2 unpack_snorm2x16_to_##T(uint);     \
+  T##4 unpack_unorm10a2_to_##T(uint);     \
+  T##3 unpack_unorm565_to_##T(ushort);    \
+  uint pack_##T##_to_unorm4x8(T##4);      \
+  uint pack_##T##_to_snorm4x8(T##4);      \
+  uint pack_##T##_to_srgb_unorm4x8(T##4); \
+  uint pack_##T##_to_unorm2x16(T##2);     \
+  uint pack_##T##_to_snorm2x16(T##2);     \
+  uint pack_##T##_to_unorm10a2(T##4);     \
   ushort pack_##T##_to_unorm565(T##3);
 LINT_PACK(float)
 LINT_PACK(half)
@@ -247,14 +295,14 @@ template <class T, int C, int R>
 bool operator==(matrix<T, C, R>, matrix<T, C, R>);
 template <class T, int C, int R>
 bool operator!=(matrix<T, C, R>, matrix<T, C, R>);
-#define LINT_SPACE(space)                                           \
-  template <class T, int C, int R, class B>                         \
-  space matrix<T, C, R>& operator+=(space matrix<T, C, R>&, B);     \
-  template <class T, int C, int R, class B>                         \
-  space matrix<T, C, R>& operator-=(space matrix<T, C, R>&, B);     \
-  template <class T, int C, int R, class B>                         \
-  space matrix<T, C, R>& operator*=(space matrix<T, C, R>&, B);     \
-  template <class T, int C, int R, class B>                         \
+#define LINT_SPACE(space)                                       \
+  template <class T, int C, int R, class B>                     \
+  space matrix<T, C, R>& operator+=(space matrix<T, C, R>&, B); \
+  template <class T, int C, int R, class B>                     \
+  space matrix<T, C, R>& operator-=(space matrix<T, C, R>&, B); \
+  template <class T, int C, int R, class B>                     \
+  space matrix<T, C, R>& operator*=(space matrix<T, C, R>&, B); \
+  template <class T, int C, int R, class B>                     \
   space matrix<T, C, R>& operator/=(space matrix<T, C, R>&, B);
 LINT_WRITABLE(LINT_SPACE)
 #undef LINT_SPACE
@@ -262,7 +310,7 @@ template <class T, int C, int R>
 matrix<T, R, C> transpose(matrix<T, C, R>);
 template <class T, int N>
 T determinant(matrix<T, N, N>);
-#define LINT_MATRIX(T, C) \
+#define LINT_MATRIX(T, C)           \
   typedef matrix<T, C, 2> T##C##x2; \
   typedef matrix<T, C, 3> T##C##x3; \
   typedef matrix<T, C, 4> T##C##x4;
@@ -278,7 +326,7 @@ struct array {
 
   LINT_COPIES(array)
   LINT_ELEMENTS(T)
-#define LINT_SPACE(space)       \
+#define LINT_SPACE(space)              \
   const space T& front() const space&; \
   const space T& back() const space&;  \
   const space T* data() const space&;  \
@@ -286,7 +334,7 @@ struct array {
   const space T* end() const space&;
   LINT_READABLE(LINT_SPACE)
 #undef LINT_SPACE
-#define LINT_SPACE(space) \
+#define LINT_SPACE(space)  \
   space T& front() space&; \
   space T& back() space&;  \
   space T* data() space&;  \
@@ -339,8 +387,7 @@ enum memory_order {
 };
 void threadgroup_barrier(mem_flags, thread_scope = thread_scope_threadgroup);
 void simdgroup_barrier(mem_flags, thread_scope = thread_scope_simdgroup);
-void atomic_thread_fence(mem_flags, memory_order = memory_order_seq_cst,
-                         thread_scope = thread_scope_device);
+void atomic_thread_fence(mem_flags, memory_order = memory_order_seq_cst, thread_scope = thread_scope_device);
 
 template <class T>
 struct atomic {
@@ -357,26 +404,26 @@ typedef atomic<float> lint_atomic_float;
 typedef atomic<ulong> lint_atomic_ulong;
 
 // Atomic functions reach device and threadgroup memory; what is expected lies in the thread's own.
-#define LINT_ATOMICS(space)                                                                              \
-  template <class T>                                                                                     \
-  void atomic_store_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);               \
-  template <class T>                                                                                     \
-  T atomic_load_explicit(const volatile space atomic<T>*, memory_order);                                 \
-  template <class T>                                                                                     \
-  T atomic_exchange_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);               \
-  template <class T>                                                                                     \
-  bool atomic_compare_exchange_weak_explicit(volatile space atomic<T>*, __private type_identity_t<T>*,   \
-                                             type_identity_t<T>, memory_order, memory_order);            \
-  LINT_FETCH(space, add, is_integral<T>::value || is_same<T, float>::value)                              \
-  LINT_FETCH(space, sub, is_integral<T>::value || is_same<T, float>::value)                              \
-  LINT_FETCH(space, and, is_integral<T>::value)                                                          \
-  LINT_FETCH(space, or, is_integral<T>::value)                                                           \
-  LINT_FETCH(space, xor, is_integral<T>::value)                                                          \
-  LINT_FETCH(space, min, true)                                                                           \
-  LINT_FETCH(space, max, true)                                                                           \
-  LINT_EXTREME(space, min)                                                                               \
+#define LINT_ATOMICS(space)                                                                            \
+  template <class T>                                                                                   \
+  void atomic_store_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);             \
+  template <class T>                                                                                   \
+  T atomic_load_explicit(const volatile space atomic<T>*, memory_order);                               \
+  template <class T>                                                                                   \
+  T atomic_exchange_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);             \
+  template <class T>                                                                                   \
+  bool atomic_compare_exchange_weak_explicit(volatile space atomic<T>*, __private type_identity_t<T>*, \
+                                             type_identity_t<T>, memory_order, memory_order);          \
+  LINT_FETCH(space, add, is_integral<T>::value || is_same<T, float>::value)                            \
+  LINT_FETCH(space, sub, is_integral<T>::value || is_same<T, float>::value)                            \
+  LINT_FETCH(space, and, is_integral<T>::value)                                                        \
+  LINT_FETCH(space, or, is_integral<T>::value)                                                         \
+  LINT_FETCH(space, xor, is_integral<T>::value)                                                        \
+  LINT_FETCH(space, min, true)                                                                         \
+  LINT_FETCH(space, max, true)                                                                         \
+  LINT_EXTREME(space, min)                                                                             \
   LINT_EXTREME(space, max)
-#define LINT_FETCH(space, name, ...)                                                                    \
+#define LINT_FETCH(space, name, ...)                                                                     \
   template <class T>                                                                                     \
   T atomic_fetch_##name##_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order) {        \
     static_assert(__VA_ARGS__, "[atomic-type] atomic_fetch_" #name "_explicit needs an atomic integer"); \
@@ -409,38 +456,38 @@ typedef lint_vote<uint> quad_vote;
 #define LINT_FROM(name) \
   template <class A>    \
   lint_common_t<A> name(A, ushort);
-#define LINT_FILL(name)                                            \
-  template <class A>                                               \
-  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort);      \
-  template <class A>                                               \
+#define LINT_FILL(name)                                                 \
+  template <class A>                                                    \
+  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort); \
+  template <class A>                                                    \
   lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort, ushort);
-#define LINT_LANES(group)                        \
-  LINT_OWN(group##_sum)                          \
-  LINT_OWN(group##_product)                      \
-  LINT_OWN(group##_min)                          \
-  LINT_OWN(group##_max)                          \
-  LINT_OWN(group##_and)                          \
-  LINT_OWN(group##_or)                           \
-  LINT_OWN(group##_xor)                          \
-  LINT_OWN(group##_prefix_inclusive_sum)         \
-  LINT_OWN(group##_prefix_inclusive_product)     \
-  LINT_OWN(group##_prefix_exclusive_sum)         \
-  LINT_OWN(group##_prefix_exclusive_product)     \
-  LINT_OWN(group##_broadcast_first)              \
-  LINT_FROM(group##_broadcast)                   \
-  LINT_FROM(group##_shuffle)                     \
-  LINT_FROM(group##_shuffle_up)                  \
-  LINT_FROM(group##_shuffle_down)                \
-  LINT_FROM(group##_shuffle_xor)                 \
-  LINT_FROM(group##_shuffle_rotate_up)           \
-  LINT_FROM(group##_shuffle_rotate_down)         \
-  LINT_FILL(group##_shuffle_and_fill_up)         \
-  LINT_FILL(group##_shuffle_and_fill_down)       \
-  bool group##_all(bool);                        \
-  bool group##_any(bool);                        \
-  bool group##_is_first();                       \
-  bool group##_is_helper_thread();               \
-  group##_vote group##_ballot(bool);             \
+#define LINT_LANES(group)                    \
+  LINT_OWN(group##_sum)                      \
+  LINT_OWN(group##_product)                  \
+  LINT_OWN(group##_min)                      \
+  LINT_OWN(group##_max)                      \
+  LINT_OWN(group##_and)                      \
+  LINT_OWN(group##_or)                       \
+  LINT_OWN(group##_xor)                      \
+  LINT_OWN(group##_prefix_inclusive_sum)     \
+  LINT_OWN(group##_prefix_inclusive_product) \
+  LINT_OWN(group##_prefix_exclusive_sum)     \
+  LINT_OWN(group##_prefix_exclusive_product) \
+  LINT_OWN(group##_broadcast_first)          \
+  LINT_FROM(group##_broadcast)               \
+  LINT_FROM(group##_shuffle)                 \
+  LINT_FROM(group##_shuffle_up)              \
+  LINT_FROM(group##_shuffle_down)            \
+  LINT_FROM(group##_shuffle_xor)             \
+  LINT_FROM(group##_shuffle_rotate_up)       \
+  LINT_FROM(group##_shuffle_rotate_down)     \
+  LINT_FILL(group##_shuffle_and_fill_up)     \
+  LINT_FILL(group##_shuffle_and_fill_down)   \
+  bool group##_all(bool);                    \
+  bool group##_any(bool);                    \
+  bool group##_is_first();                   \
+  bool group##_is_helper_thread();           \
+  group##_vote group##_ballot(bool);         \
   group##_vote group##_active_threads_mask();
 LINT_LANES(simd)
 LINT_LANES(quad)
@@ -465,15 +512,15 @@ template <class T, int Cols, int Rows = Cols>
 simdgroup_matrix<T, Cols, Rows> make_filled_simdgroup_matrix(T);
 template <class T, int Cols, int Rows = Cols>
 simdgroup_matrix<T, Cols, Rows> make_diagonal_simdgroup_matrix(T);
-#define LINT_SPACE(space)                                                                                \
-  template <class T>                                                                                     \
-  void simdgroup_load(__private simdgroup_matrix<T, 8, 8>&, const space type_identity_t<T>*, ulong = 8,  \
+#define LINT_SPACE(space)                                                                               \
+  template <class T>                                                                                    \
+  void simdgroup_load(__private simdgroup_matrix<T, 8, 8>&, const space type_identity_t<T>*, ulong = 8, \
                       ulong2 = 0, bool = false);
 LINT_READABLE(LINT_SPACE)
 #undef LINT_SPACE
-#define LINT_SPACE(space)                                                                            \
-  template <class T>                                                                                 \
-  void simdgroup_store(simdgroup_matrix<T, 8, 8>, space type_identity_t<T>*, ulong = 8, ulong2 = 0,  \
+#define LINT_SPACE(space)                                                                           \
+  template <class T>                                                                                \
+  void simdgroup_store(simdgroup_matrix<T, 8, 8>, space type_identity_t<T>*, ulong = 8, ulong2 = 0, \
                        bool = false);
 LINT_WRITABLE(LINT_SPACE)
 #undef LINT_SPACE
@@ -488,11 +535,11 @@ simdgroup_matrix<T, 8, 8> operator*(simdgroup_matrix<T, 8, 8>, simdgroup_matrix<
 
 enum class simdgroup_async_copy_clamp_mode { clamp_to_zero = 0, clamp_to_edge = 1 };
 struct simdgroup_event {
-#define LINT_COPY(to, from)                                                                               \
-  template <class T>                                                                                      \
-  void async_copy(to T*, const from type_identity_t<T>*, ulong);                                          \
-  template <class T>                                                                                      \
-  void async_copy(to T*, ulong, ushort2, const from type_identity_t<T>*, ulong, ushort2, bool = false,    \
+#define LINT_COPY(to, from)                                                                            \
+  template <class T>                                                                                   \
+  void async_copy(to T*, const from type_identity_t<T>*, ulong);                                       \
+  template <class T>                                                                                   \
+  void async_copy(to T*, ulong, ushort2, const from type_identity_t<T>*, ulong, ushort2, bool = false, \
                   simdgroup_async_copy_clamp_mode = simdgroup_async_copy_clamp_mode::clamp_to_zero);
   LINT_COPY(__local, __global)
   LINT_COPY(__global, __local)
@@ -503,10 +550,10 @@ struct simdgroup_event {
 struct os_log {
   constexpr os_log(const __constant char*, const __constant char*) {}
   constexpr os_log(const __constant char*, const __constant char*) __constant {}
-#define LINT_LOG(name)                                    \
-  template <class... A>                                   \
-  void name(const __constant char*, A...) const;          \
-  template <class... A>                                   \
+#define LINT_LOG(name)                           \
+  template <class... A>                          \
+  void name(const __constant char*, A...) const; \
+  template <class... A>                          \
   void name(const __constant char*, A...) const __constant;
   LINT_LOG(log)
   LINT_LOG(log_debug)
@@ -533,19 +580,19 @@ constexpr bool is_function_constant_defined(T) {
 }
 }  // namespace metal
 
-#define LINT_CONSTANTS(suffix, T)                                            \
-  inline constexpr __constant T M_E_##suffix = 2.71828182845904523536f;      \
-  inline constexpr __constant T M_LOG2E_##suffix = 1.44269504088896340736f;  \
-  inline constexpr __constant T M_LOG10E_##suffix = 0.43429448190325182765f; \
-  inline constexpr __constant T M_LN2_##suffix = 0.69314718055994530942f;    \
-  inline constexpr __constant T M_LN10_##suffix = 2.30258509299404568402f;   \
-  inline constexpr __constant T M_PI_##suffix = 3.14159265358979323846f;     \
-  inline constexpr __constant T M_PI_2_##suffix = 1.57079632679489661923f;   \
-  inline constexpr __constant T M_PI_4_##suffix = 0.78539816339744830962f;   \
-  inline constexpr __constant T M_1_PI_##suffix = 0.31830988618379067154f;   \
-  inline constexpr __constant T M_2_PI_##suffix = 0.63661977236758134308f;   \
+#define LINT_CONSTANTS(suffix, T)                                              \
+  inline constexpr __constant T M_E_##suffix = 2.71828182845904523536f;        \
+  inline constexpr __constant T M_LOG2E_##suffix = 1.44269504088896340736f;    \
+  inline constexpr __constant T M_LOG10E_##suffix = 0.43429448190325182765f;   \
+  inline constexpr __constant T M_LN2_##suffix = 0.69314718055994530942f;      \
+  inline constexpr __constant T M_LN10_##suffix = 2.30258509299404568402f;     \
+  inline constexpr __constant T M_PI_##suffix = 3.14159265358979323846f;       \
+  inline constexpr __constant T M_PI_2_##suffix = 1.57079632679489661923f;     \
+  inline constexpr __constant T M_PI_4_##suffix = 0.78539816339744830962f;     \
+  inline constexpr __constant T M_1_PI_##suffix = 0.31830988618379067154f;     \
+  inline constexpr __constant T M_2_PI_##suffix = 0.63661977236758134308f;     \
   inline constexpr __constant T M_2_SQRTPI_##suffix = 1.12837916709551257390f; \
-  inline constexpr __constant T M_SQRT2_##suffix = 1.41421356237309504880f;  \
+  inline constexpr __constant T M_SQRT2_##suffix = 1.41421356237309504880f;    \
   inline constexpr __constant T M_SQRT1_2_##suffix = 0.70710678118654752440f;
 LINT_CONSTANTS(F, float)
 LINT_CONSTANTS(H, half)

@@ -1,6 +1,6 @@
-// Scalars, traits and vectors as clang's C++ for OpenCL sees them. Only what the type checker needs has a body.
-// Nothing converts from one of MSL's address spaces to another here, so a pointer without one is the only way
-// to lose it: `__generic`, which has no name in MSL and a rule of its own.
+// Scalars, traits and vectors as clang's C++ for OpenCL sees them. Only what the type checker needs has a
+// body. Nothing converts from one of MSL's address spaces to another here, so a pointer without one is the
+// only way to lose it: `__generic`, which has no name in MSL and a rule of its own.
 #pragma once
 
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
@@ -39,9 +39,9 @@ typedef __bf16 bfloat;
   C(const C&) = default;          \
   C(const __constant C&) = default;
 // A template, so that `x = {...}` has one meaning.
-#define LINT_ASSIGNMENTS(C)                                                           \
-  C& operator=(const C&) = default;                                                   \
-  template <class Lint, metal::enable_if_t<metal::is_same<Lint, C>::value, int> = 0>  \
+#define LINT_ASSIGNMENTS(C)                                                          \
+  C& operator=(const C&) = default;                                                  \
+  template <class Lint, metal::enable_if_t<metal::is_same<Lint, C>::value, int> = 0> \
   C& operator=(const __constant Lint&);
 // Classes in functions can have no templates.
 #define LINT_LOCAL_ASSIGNMENTS(C)   \
@@ -117,14 +117,14 @@ template <class T>
 using type_identity_t = typename type_identity<T>::type;
 
 // `RESULT` for the pattern, T for all else.
-#define LINT_TRANSFORM(name, pattern, ...)  \
-  template <class T>                        \
-  struct name : type_identity<T> {};        \
-  template <class T>                        \
-  struct name<pattern> {                    \
-    using type = __VA_ARGS__;               \
-  };                                        \
-  template <class T>                        \
+#define LINT_TRANSFORM(name, pattern, ...) \
+  template <class T>                       \
+  struct name : type_identity<T> {};       \
+  template <class T>                       \
+  struct name<pattern> {                   \
+    using type = __VA_ARGS__;              \
+  };                                       \
+  template <class T>                       \
   using name##_t = typename name<T>::type;
 LINT_TRANSFORM(remove_const, const T, T)
 LINT_TRANSFORM(remove_volatile, volatile T, T)
@@ -139,12 +139,12 @@ template <class T>
 struct remove_reference : type_identity<T> {};
 template <class T>
 struct remove_addrspace : type_identity<T> {};
-#define LINT_SPACE(space)                                    \
-  template <class T>                                         \
-  struct remove_reference<space T&> : type_identity<space T> {};   \
-  template <class T>                                         \
-  struct remove_reference<space T&&> : type_identity<space T> {};  \
-  template <class T>                                         \
+#define LINT_SPACE(space)                                         \
+  template <class T>                                              \
+  struct remove_reference<space T&> : type_identity<space T> {};  \
+  template <class T>                                              \
+  struct remove_reference<space T&&> : type_identity<space T> {}; \
+  template <class T>                                              \
   struct remove_addrspace<space T> : type_identity<T> {};
 LINT_READABLE(LINT_SPACE)
 #undef LINT_SPACE
@@ -164,10 +164,10 @@ template <class T, size_t N>
 struct remove_all_extents<T[N]> : remove_all_extents<T> {};
 template <class T>
 using remove_all_extents_t = typename remove_all_extents<T>::type;
-#define LINT_ADD(name, ...)                        \
-  template <class T>                               \
-  struct name : type_identity<__VA_ARGS__> {};     \
-  template <class T>                               \
+#define LINT_ADD(name, ...)                    \
+  template <class T>                           \
+  struct name : type_identity<__VA_ARGS__> {}; \
+  template <class T>                           \
   using name##_t = typename name<T>::type;
 LINT_ADD(add_const, const T)
 LINT_ADD(add_volatile, volatile T)
@@ -196,10 +196,10 @@ struct is_same<T, T> : true_type {};
 template <class A, class B>
 inline constexpr __constant bool lint_is_bare_same = is_same<lint_bare_t<A>, lint_bare_t<B>>::value;
 
-#define LINT_IS(name, pattern)                 \
-  template <class T>                           \
-  struct name : false_type {};                 \
-  template <class T>                           \
+#define LINT_IS(name, pattern) \
+  template <class T>           \
+  struct name : false_type {}; \
+  template <class T>           \
   struct name<pattern> : true_type {};
 LINT_IS(is_const, const T)
 LINT_IS(is_volatile, volatile T)
@@ -208,8 +208,8 @@ LINT_IS(is_array, T[])
 #undef LINT_IS
 template <class T, size_t N>
 struct is_array<T[N]> : true_type {};
-#define LINT_ASK(name, ...)                           \
-  template <class T>                                  \
+#define LINT_ASK(name, ...) \
+  template <class T>        \
   struct name : bool_constant<bool(__VA_ARGS__)> {};
 LINT_ASK(is_enum, __is_enum(T))
 LINT_ASK(is_union, __is_union(T))
@@ -282,8 +282,8 @@ using _disjunction = disjunction<A...>;
 template <class A>
 struct negation : bool_constant<!bool(A::value)> {};
 
-#define LINT_VALUE(name, T)        \
-  template <class... A>            \
+#define LINT_VALUE(name, T) \
+  template <class... A>     \
   inline constexpr __constant T name##_v = name<A...>::value;
 LINT_VALUE(is_same, bool)
 LINT_VALUE(is_const, bool)
@@ -325,10 +325,10 @@ inline constexpr __constant size_t extent_v = extent<T, I>::value;
 
 template <size_t Size, bool Signed>
 struct lint_integer_of_size;
-#define LINT_INTEGER(size, S, U)                        \
-  template <>                                           \
+#define LINT_INTEGER(size, S, U)                                 \
+  template <>                                                    \
   struct lint_integer_of_size<size, true> : type_identity<S> {}; \
-  template <>                                           \
+  template <>                                                    \
   struct lint_integer_of_size<size, false> : type_identity<U> {};
 LINT_INTEGER(1, char, uchar)
 LINT_INTEGER(2, short, ushort)
@@ -387,7 +387,7 @@ using make_index_sequence = make_integer_sequence<size_t, N>;
 // --- vectors ---------------------------------------------------------------------------------------
 
 // Components under both of their names. Unions without a name have no copies out of `constant`.
-#define LINT_COMPONENTS                   \
+#define LINT_COMPONENTS                              \
   lint_components() = default;                       \
   lint_components(const lint_components&) = default; \
   LINT_ASSIGNMENTS(lint_components)
@@ -554,46 +554,44 @@ constexpr bool lint_components_exist() {
 }
 
 // By the space that a vector lies in; one that lies in none is a temporary.
-#define LINT_ELEMENT(space, E)                       \
-  const space E& operator[](size_t) const space&;
-#define LINT_ELEMENT_REFERENCE(space, E)  \
-  space E& operator[](size_t) space&;
-#define LINT_ELEMENTS(E)                \
-  LINT_ELEMENT(__generic, E)            \
-  LINT_ELEMENT(__private, E)            \
-  LINT_ELEMENT(__global, E)             \
-  LINT_ELEMENT(__local, E)              \
-  LINT_ELEMENT(__constant, E)           \
-  LINT_ELEMENT_REFERENCE(__generic, E)  \
-  LINT_ELEMENT_REFERENCE(__private, E)  \
-  LINT_ELEMENT_REFERENCE(__global, E)   \
-  LINT_ELEMENT_REFERENCE(__local, E)    \
+#define LINT_ELEMENT(space, E) const space E& operator[](size_t) const space&;
+#define LINT_ELEMENT_REFERENCE(space, E) space E& operator[](size_t) space&;
+#define LINT_ELEMENTS(E)               \
+  LINT_ELEMENT(__generic, E)           \
+  LINT_ELEMENT(__private, E)           \
+  LINT_ELEMENT(__global, E)            \
+  LINT_ELEMENT(__local, E)             \
+  LINT_ELEMENT(__constant, E)          \
+  LINT_ELEMENT_REFERENCE(__generic, E) \
+  LINT_ELEMENT_REFERENCE(__private, E) \
+  LINT_ELEMENT_REFERENCE(__global, E)  \
+  LINT_ELEMENT_REFERENCE(__local, E)   \
   E operator[](size_t) &&;
-#define LINT_VECTOR_SWIZZLE(space)                                                           \
-  template <int... I>                                                                        \
+#define LINT_VECTOR_SWIZZLE(space)                                                                \
+  template <int... I>                                                                             \
   vec<T, sizeof...(I)> sw(lint_swizzle<I...>) const space {                                       \
     static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
-    return vec<T, sizeof...(I)>();                                                           \
+    return vec<T, sizeof...(I)>();                                                                \
   }
-#define LINT_VECTOR(V)                                                            \
-  using element_type = T;                                                         \
-  using storage = lint_components<T, N>;                                               \
-  LINT_COPIES(V)                                                                  \
-  template <class S, enable_if_t<!lint_is_vector<S> && __is_convertible_to(S, T), int> = 0> \
-  constexpr V(S s) : storage(lint_splat<T, N>(T(s))) {}                                \
+#define LINT_VECTOR(V)                                                                              \
+  using element_type = T;                                                                           \
+  using storage = lint_components<T, N>;                                                            \
+  LINT_COPIES(V)                                                                                    \
+  template <class S, enable_if_t<!lint_is_vector<S> && __is_convertible_to(S, T), int> = 0>         \
+  constexpr V(S s) : storage(lint_splat<T, N>(T(s))) {}                                             \
   template <class A, class B, class... P, enable_if_t<lint_are_parts<T, N, A, B, P...>(), int> = 0> \
-  constexpr V(A a, B b, P... p) : storage(lint_join<T, N>(a, b, p...)) {}              \
-  template <class U>                                                              \
-  constexpr explicit V(vec<U, N> v) : storage(lint_join<T, N>(v)) {}                   \
-  template <class U>                                                              \
-  constexpr explicit V(lint_packed_vec<U, N> v) : storage(lint_join<T, N>(v)) {}            \
-  LINT_ELEMENTS(T)                                                                           \
-  LINT_VECTOR_SWIZZLE(__generic)                                                             \
-  LINT_VECTOR_SWIZZLE(__constant)                                                            \
-  template <int... I>                                                                        \
-  lint_swizzle_ref<vec<T, N>, I...> sw_ref(lint_swizzle<I...>) {                                       \
-    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
-    return {};                                                                               \
+  constexpr V(A a, B b, P... p) : storage(lint_join<T, N>(a, b, p...)) {}                           \
+  template <class U>                                                                                \
+  constexpr explicit V(vec<U, N> v) : storage(lint_join<T, N>(v)) {}                                \
+  template <class U>                                                                                \
+  constexpr explicit V(lint_packed_vec<U, N> v) : storage(lint_join<T, N>(v)) {}                    \
+  LINT_ELEMENTS(T)                                                                                  \
+  LINT_VECTOR_SWIZZLE(__generic)                                                                    \
+  LINT_VECTOR_SWIZZLE(__constant)                                                                   \
+  template <int... I>                                                                               \
+  lint_swizzle_ref<vec<T, N>, I...> sw_ref(lint_swizzle<I...>) {                                    \
+    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components");   \
+    return {};                                                                                      \
   }
 
 template <class T, int N>
@@ -612,14 +610,14 @@ struct lint_packed_vec : lint_components<T, N> {
 template <class A>
 constexpr lint_vector_of<A> lint_unpacked(A a);
 
-#define LINT_OPERATOR(op, R)                                                        \
-  template <class T, int N>                                                         \
-  constexpr vec<R, N> operator op(vec<T, N>, vec<T, N>);                            \
-  template <class T, int N>                                                         \
-  constexpr vec<R, N> operator op(vec<T, N>, type_identity_t<T>);                   \
-  template <class T, int N>                                                         \
-  constexpr vec<R, N> operator op(type_identity_t<T>, vec<T, N>);                   \
-  template <class A, class B, enable_if_t<lint_is_packed<A> || lint_is_packed<B>, int> = 0>   \
+#define LINT_OPERATOR(op, R)                                                                \
+  template <class T, int N>                                                                 \
+  constexpr vec<R, N> operator op(vec<T, N>, vec<T, N>);                                    \
+  template <class T, int N>                                                                 \
+  constexpr vec<R, N> operator op(vec<T, N>, type_identity_t<T>);                           \
+  template <class T, int N>                                                                 \
+  constexpr vec<R, N> operator op(type_identity_t<T>, vec<T, N>);                           \
+  template <class A, class B, enable_if_t<lint_is_packed<A> || lint_is_packed<B>, int> = 0> \
   constexpr auto operator op(A a, B b)->decltype(lint_unpacked(a) op lint_unpacked(b));
 LINT_OPERATOR(+, T)
 LINT_OPERATOR(-, T)
@@ -640,49 +638,49 @@ LINT_OPERATOR(>=, bool)
 LINT_OPERATOR(&&, bool)
 LINT_OPERATOR(||, bool)
 #undef LINT_OPERATOR
-#define LINT_UNARY(op, R)                    \
-  template <class T, int N>                  \
+#define LINT_UNARY(op, R)                     \
+  template <class T, int N>                   \
   constexpr vec<R, N> operator op(vec<T, N>); \
-  template <class T, int N>                  \
+  template <class T, int N>                   \
   constexpr vec<R, N> operator op(lint_packed_vec<T, N>);
 LINT_UNARY(+, T)
 LINT_UNARY(-, T)
 LINT_UNARY(~, T)
 LINT_UNARY(!, bool)
 #undef LINT_UNARY
-#define LINT_ASSIGN(space, op)                                                            \
+#define LINT_ASSIGN(space, op)                                                                \
   template <class T, int N, class B, enable_if_t<__is_convertible_to(B, vec<T, N>), int> = 0> \
-  space vec<T, N>& operator op(space vec<T, N>&, B);                                      \
+  space vec<T, N>& operator op(space vec<T, N>&, B);                                          \
   template <class T, int N, class B, enable_if_t<__is_convertible_to(B, vec<T, N>), int> = 0> \
   space lint_packed_vec<T, N>& operator op(space lint_packed_vec<T, N>&, B);
-#define LINT_SPACE(space) \
-  LINT_ASSIGN(space, +=)  \
-  LINT_ASSIGN(space, -=)  \
-  LINT_ASSIGN(space, *=)  \
-  LINT_ASSIGN(space, /=)  \
-  LINT_ASSIGN(space, %=)  \
-  LINT_ASSIGN(space, &=)  \
-  LINT_ASSIGN(space, |=)  \
-  LINT_ASSIGN(space, ^=)  \
-  LINT_ASSIGN(space, <<=) \
-  LINT_ASSIGN(space, >>=) \
-  template <class T, int N> \
+#define LINT_SPACE(space)                        \
+  LINT_ASSIGN(space, +=)                         \
+  LINT_ASSIGN(space, -=)                         \
+  LINT_ASSIGN(space, *=)                         \
+  LINT_ASSIGN(space, /=)                         \
+  LINT_ASSIGN(space, %=)                         \
+  LINT_ASSIGN(space, &=)                         \
+  LINT_ASSIGN(space, |=)                         \
+  LINT_ASSIGN(space, ^=)                         \
+  LINT_ASSIGN(space, <<=)                        \
+  LINT_ASSIGN(space, >>=)                        \
+  template <class T, int N>                      \
   space vec<T, N>& operator++(space vec<T, N>&); \
-  template <class T, int N> \
+  template <class T, int N>                      \
   space vec<T, N>& operator--(space vec<T, N>&); \
-  template <class T, int N> \
-  vec<T, N> operator++(space vec<T, N>&, int); \
-  template <class T, int N> \
+  template <class T, int N>                      \
+  vec<T, N> operator++(space vec<T, N>&, int);   \
+  template <class T, int N>                      \
   vec<T, N> operator--(space vec<T, N>&, int);
 LINT_WRITABLE(LINT_SPACE)
 #undef LINT_SPACE
 #undef LINT_ASSIGN
 
-#define LINT_NAMES(T)           \
+#define LINT_NAMES(T)            \
   typedef metal::vec<T, 2> T##2; \
   typedef metal::vec<T, 3> T##3; \
   typedef metal::vec<T, 4> T##4;
-#define LINT_PACKED_NAMES(T)                  \
+#define LINT_PACKED_NAMES(T)                          \
   typedef metal::lint_packed_vec<T, 2> packed_##T##2; \
   typedef metal::lint_packed_vec<T, 3> packed_##T##3; \
   typedef metal::lint_packed_vec<T, 4> packed_##T##4;

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 _TOKEN = re.compile(
@@ -40,7 +39,6 @@ class Unbalanced(Exception):
         self.tokens, self.at = tokens, at
 
 
-@lru_cache(maxsize=64)
 def _lines(file: str) -> list[str]:
     try:
         return Path(file).read_text(errors="replace").split("\n")
@@ -53,6 +51,7 @@ class Tokens:
 
     def __init__(self, text: str, file: str) -> None:
         self.tokens = _lex(text, file)
+        self._files: dict[str, list[str]] = {}  # read for columns alone
         self._firsts = [i for i, t in enumerate(self.tokens) if i == 0 or t.order != self.tokens[i - 1].order]
         self.match = self._brackets()
 
@@ -117,7 +116,9 @@ class Tokens:
         """The column of a token in its file, from 1. What a macro expands to has that of the macro."""
         first = self._firsts[bisect_right(self._firsts, at) - 1]
         token = self.tokens[at]
-        lines = _lines(token.file)
+        if token.file not in self._files:
+            self._files[token.file] = _lines(token.file)
+        lines = self._files[token.file]
         line = lines[token.line - 1] if 0 < token.line <= len(lines) else ""
         cursor = column = len(line) - len(line.lstrip())
         for i in range(first, at + 1):

@@ -281,6 +281,54 @@ def check(
     raise typer.Exit(report.status)
 
 
+@app.command()
+def lint(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="FILE...", help="Metal files.", show_default=False)
+    ] = None,
+    include: Annotated[
+        list[Path] | None, typer.Option("--include", "-I", metavar="DIR", help="Where to look for includes.")
+    ] = None,
+    macro: Annotated[
+        list[str] | None, typer.Option("--macro", "-D", metavar="NAME[=VALUE]", help="A macro.")
+    ] = None,
+    language_version: Annotated[
+        str | None, typer.Option(metavar="N.N", help="The version of Metal.", show_default="the newest")
+    ] = None,
+    gpu_family: Annotated[
+        str, typer.Option(metavar="NAME", help="Whose limits hold: apple7, apple8, apple9 or apple10.")
+    ] = "apple7",
+    form: Annotated[Format, typer.Option("--format", "-f", help="How to report.")] = Format.text,
+    rules: Annotated[bool, typer.Option("--rules", help="List the rules and stop.")] = False,
+) -> None:
+    """Holds kernels against the rules of Metal's language that other compilers do not know, and runs nothing.
+
+    It works on any machine that has a clang: pip install 'metalloid[lint]' brings one.
+
+    The exit status is 0 if all is well, 1 if a rule is broken, and 2 if a file could not be linted.
+    """
+    from metalloid.cli import lint as work
+    from metalloid.cli.cases import CaseError, pairs
+    from metalloid.cli.check import show_mistake
+    from metalloid.lint import ClangError
+
+    if rules:
+        work.show_rules(_console())
+        raise typer.Exit
+    try:
+        if not files:
+            raise work.LintError("no files; needs at least one .metal file")
+        options = work.options_of(
+            include or (), pairs(macro or (), "--macro", "1"), language_version, gpu_family
+        )
+        findings = work.run(files, options)
+    except (CaseError, ClangError, work.LintError) as error:
+        show_mistake(error, form.value, "metalloid lint")
+        _stop("lint", error)
+    work.show(_console(), findings, files, options, form.value)
+    raise typer.Exit(work.status(findings))
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def trace(
     script: Annotated[Path, typer.Argument(metavar="SCRIPT", help="A Python script.", show_default=False)],

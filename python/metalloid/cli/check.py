@@ -450,7 +450,7 @@ def annotations(report: Report) -> list[str]:
     return list(lines)
 
 
-def show_mistake(error: Exception, form: str) -> None:
+def show_mistake(error: Exception, form: str, command: str = "metalloid check") -> None:
     """What a machine is told if nothing could be checked at all."""
     if form == "json":
         print(
@@ -459,7 +459,7 @@ def show_mistake(error: Exception, form: str) -> None:
             )
         )
     elif form == "github":
-        print(annotation(str(error), "metalloid check"))
+        print(annotation(str(error), command))
 
 
 def show(console: Console, report: Report, form: str) -> None:

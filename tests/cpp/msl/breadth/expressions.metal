@@ -22,7 +22,7 @@ constexpr constant uint kMask = 0xffu;
 enum class E : uchar { A, B };
 struct S {
   static int f(int x) { return x; }
-  static constexpr int N = 3;
+  static constant constexpr int N = 3;
 };
 }  // namespace detail
 using namespace detail;

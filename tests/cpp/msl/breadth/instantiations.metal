@@ -111,7 +111,7 @@ template <int D, bool B>
 struct Cond;
 template <int D>
 struct Cond<D, true> {
-  static constexpr int v = D;
+  static constant constexpr int v = D;
 };
 template <typename T, short BROWS, short BCOLS, short dst_ld, short reduction_dim, short tgp_size,
           short alignment = 1, short n_reads = (BCOLS * BROWS) / (tgp_size), short TCOLS = BCOLS / n_reads,

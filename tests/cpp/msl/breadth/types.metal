@@ -40,7 +40,7 @@ constexpr int count(Ts...) {
   return sizeof...(Ts);
 }
 constexpr int fact(int n) { return n <= 1 ? 1 : n * fact(n - 1); }
-static inline __attribute__((always_inline)) float fast(float x) {
+static inline __attribute__((always_inline)) float quick(float x) {
   return metal::fast::exp(x) + metal::precise::sin(x);
 }
 inline float ptr_fn(float x) { return x * 2; }
@@ -67,7 +67,7 @@ kernel void typed(device const T* x [[buffer(0)]], device acc_t<T>* y [[buffer(1
   buf[lid] = acc_t<T>(x[gid]);
   un.u[lid % 32] = b.u;
   threadgroup_barrier(mem_flags::mem_threadgroup);
-  float t = buf[lid ^ 1] + Traits<T>::zero + count(1, 2, 3) + fact(4) + fast(1) + kmask[2] + kh[1] + karr[1] +
+  float t = buf[lid ^ 1] + Traits<T>::zero + count(1, 2, 3) + fact(4) + quick(1) + kmask[2] + kh[1] + karr[1] +
             un.f[0];
   int i = 0;
   do {

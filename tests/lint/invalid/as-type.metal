@@ -1,0 +1,8 @@
+// expect: as-type 7
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void k(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+
+  x[i] = as_type<half>(x[i]);
+}

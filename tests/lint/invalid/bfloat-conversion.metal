@@ -1,0 +1,12 @@
+// expect: bfloat-conversion 7, bfloat-conversion 8, bfloat-conversion 9
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void k(device bfloat* x [[buffer(0)]], device half* y [[buffer(1)]],
+              uint i [[thread_position_in_grid]]) {
+  x[i] = 2 * sin(float(x[i]));
+  x[i] = y[i];
+  y[i] = x[i];
+  x[i] = bfloat(sin(float(y[i])));
+  y[i] = half(x[i]);
+}

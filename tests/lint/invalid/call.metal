@@ -1,0 +1,9 @@
+// expect: call 7
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void k(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+
+  threadgroup_barrier();
+  x[i] = 0;
+}

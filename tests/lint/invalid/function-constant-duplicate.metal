@@ -1,0 +1,11 @@
+// expect: function-constant-duplicate 6
+#include <metal_stdlib>
+using namespace metal;
+
+constant bool first [[function_constant(0)]];
+constant bool second [[function_constant(0)]];
+
+kernel void k(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+
+  x[i] = first && second;
+}

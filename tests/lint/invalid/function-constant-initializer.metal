@@ -1,0 +1,10 @@
+// expect: function-constant-initializer 5
+#include <metal_stdlib>
+using namespace metal;
+
+constant bool first [[function_constant(0)]] = true;
+
+kernel void k(device float* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+
+  x[i] = first;
+}

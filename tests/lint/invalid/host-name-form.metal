@@ -1,0 +1,9 @@
+// expect: host-name-form 9
+#include <metal_stdlib>
+using namespace metal;
+
+template <typename T>
+kernel void fill(device T* x [[buffer(0)]], uint i [[thread_position_in_grid]]) {
+  x[i] = T(1);
+}
+template [[kernel]] decltype(fill<float>) fill<float>;

@@ -1,0 +1,299 @@
+"""Kernels that break one rule each, valid ones that break none, and the command around the lint."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from metalloid import lint
+from metalloid.cli.lint import show_rules
+from metalloid.lint import clang, rules
+from rich.console import Console
+
+TESTS = Path(__file__).parent
+TREE = TESTS.parent
+INVALID = sorted((TESTS / "lint/invalid").glob("*.metal"))
+VALID = sorted(
+    path
+    for pattern in (
+        "shaders/*.metal",
+        "examples/**/*.metal",
+        "tests/kernels/*.metal",
+        "tests/faults/*.metal",
+        "tests/lint/valid/*.metal",
+        "tests/cpp/msl/breadth/*.metal",
+    )
+    for path in TREE.glob(pattern)
+)
+
+
+def _clang_missing() -> str:
+    try:
+        clang.find()
+    except lint.ClangError as error:
+        return str(error)
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(_clang_missing()), reason=_clang_missing() or "there is a clang")
+
+
+def expectation(path: Path) -> tuple[list[tuple[str, int]], lint.Options]:
+    """The rules and lines of the first line of a file, and the options that it asks for."""
+    first = path.read_text().splitlines()[0]
+    match = re.fullmatch(r"// expect: ([^;]+?)(?:; --language-version (\S+))?", first)
+    assert match, f"{path} starts with {first!r}"
+    wanted = [(rule, int(line)) for rule, line in (pair.split() for pair in match[1].split(", "))]
+    return wanted, lint.Options(language_version=match[2]) if match[2] else lint.Options()
+
+
+@pytest.fixture(scope="module")
+def findings() -> dict[Path, list[lint.Finding]]:
+    """What is found in every file, by files: linted together, which is quicker."""
+    options = {path: expectation(path)[1] for path in INVALID}
+    options |= {path: lint.Options(include_dirs=(TREE / "shaders",)) for path in VALID}
+    found: dict[Path, list[lint.Finding]] = {}
+    for chosen in dict.fromkeys(options.values()):
+        files = [path for path, its in options.items() if its == chosen]
+        found |= {path: [] for path in files}
+        for path, its in zip(files, lint.lint_each(files, chosen), strict=True):
+            found[path] = its
+    return found
+
+
+def show(found: list[lint.Finding]) -> str:
+    return "\n".join(f"{f.file}:{f.line}:{f.column}: {f.rule}: {f.message}" for f in found)
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_an_invalid_kernel_breaks_its_rule_and_no_other(path, findings):
+    wanted, _ = expectation(path)
+    assert {rule for rule, _ in wanted} == {path.stem}
+    assert sorted((f.rule, f.line) for f in findings[path]) == sorted(wanted), show(findings[path])
+    for finding in findings[path]:
+        assert Path(finding.file) == path
+        assert finding.section
+        assert not re.search(
+            r"__(global|local|constant|private|generic)\b|OpenCL|lint[_:]|\bsw\b", finding.message
+        )
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: str(path.relative_to(TREE)))
+def test_a_valid_kernel_breaks_no_rule(path, findings):
+    assert not findings[path], show(findings[path])
+
+
+def test_each_rule_has_a_kernel_that_breaks_it():
+    assert {path.stem for path in INVALID} == set(lint.RULES)
+    assert len(VALID) > 50
+
+
+def test_the_documentation_has_the_rules():
+    documented = re.findall(
+        r"^\| `([\w-]+)` \| (.*?) \| (.*?) \|$", (TREE / "docs/lint.md").read_text(), re.M
+    )
+    assert documented == [(rule.name, rule.summary, rule.section) for rule in lint.RULES.values()]
+
+
+def test_the_attributes_are_those_of_the_shader_compiler():
+    source = (TREE / "csrc/softmetal/msl/builtins.cpp").read_text()
+    builtins = dict(
+        re.findall(r'^    \{"(\w+)", (true|false), (?:true|false), (?:true|false)\},$', source, re.M)
+    )
+    assert {name for name, position in builtins.items() if position == "true"} == rules.POSITIONS
+    assert {name for name, position in builtins.items() if position == "false"} == rules.INDICES
+    table = source[source.index("attributes() {") : source.index("types() {")]
+    assert set(re.findall(r'^      \{"(\w+)", ', table, re.M)) == rules.OTHER_ATTRIBUTES
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        # Macros and headers: what is wrong is where it is written, or where the macro is used.
+        ("#define N 2\n#define BAD double\nBAD x() { return N; }", [(3, 1, "double")]),
+        ("/* */ float  f(float x)  {  return   y; }", [(1, 38, "undeclared")]),
+        ("\tfloat f(thread float2& v) { return v.z; }", [(1, 39, "undeclared")]),
+        # Names that the rewriting makes use of are the user's own.
+        ("float f(float local) { float global = local; return global + lane; }", [(1, 62, "undeclared")]),
+        ("float f(bool b, float2 v, float2 w) { return (b ? v : w).z; }", [(1, 58, "undeclared")]),
+        # Slips between address spaces in all their forms.
+        ("float f(device float* p) { thread float* q = p; return *q; }", [(1, 42, "address-space")]),
+        ("float f(device float* p) { return *(thread float*)p; }", [(1, 36, "address-space")]),
+        (
+            "float g(thread float& x); float f(device float* p) { return g(p[0]); }",
+            [(1, 61, "address-space")],
+        ),
+        (
+            "template <typename T> T g(const device T* x); float f(constant float* p) { return g(p); }",
+            [(1, 83, "address-space")],
+        ),
+        (
+            "struct S { threadgroup float* p; }; S f(device float* p) { return S{p}; }",
+            [(1, 69, "address-space")],
+        ),
+        ("struct S { int n; }; void f(constant S& s) { s.n = 1; }", [(1, 50, "constant-write")]),
+        ("void f(constant float4* v) { v[0].x = 1; }", [(1, 37, "constant-write")]),
+        ("void f(device atomic_float* x) { atomic_fetch_or_explicit(x, 1, memory_order_relaxed); }", None),
+        # Wrong without clang and with templates.
+        (
+            "template <typename T> T f(T x) { return f(x, 1); }\nfloat g() { return f(1.0f); }",
+            [(1, 41, "recursion")],
+        ),
+        ("float f() { return 1; ", [(1, 11, "syntax")]),
+        ("constant float x[2] = {1, 2, 3};", [(1, 30, "type")]),
+    ],
+)
+def test_findings_are_where_they_are_written(tmp_path, source, wanted):
+    path = tmp_path / "k.metal"
+    path.write_text(f"#include <metal_stdlib>\nusing namespace metal;\n{source}\n")
+    found = lint.lint([path], lint.Options())
+    if wanted is None:
+        assert [f.rule for f in found] == ["atomic-type"], show(found)
+    else:
+        assert [(f.line - 2, f.column, f.rule) for f in found] == wanted, show(found)
+
+
+def test_a_finding_in_a_header_is_reported_once(tmp_path):
+    (tmp_path / "common.h").write_text("#pragma once\ninline float half_of(float* p) { return p[0] / 2; }\n")
+    files = []
+    for name in "ab":
+        files.append(tmp_path / f"{name}.metal")
+        files[-1].write_text(
+            '#include <metal_stdlib>\n#include "common.h"\n'
+            f"kernel void {name}(device float* x) {{ x[0] = 1; }}\n"
+        )
+    found = lint.lint(files, lint.Options())
+    assert [(Path(f.file).name, f.line, f.rule) for f in found] == [("common.h", 2, "pointer-space")]
+
+
+def test_limits_of_every_family(tmp_path):
+    path = tmp_path / "k.metal"
+    for family in lint.FAMILIES:
+        limit = rules.FAMILIES[family].threadgroup_memory
+        for size, wanted in ((limit, []), (limit + 1, ["threadgroup-memory"])):
+            path.write_text(
+                "#include <metal_stdlib>\nkernel void k(device char* x) "
+                f"{{ threadgroup char t[{size}]; t[0] = x[0]; x[0] = t[0]; }}\n"
+            )
+            found = lint.lint([path], lint.Options(gpu_family=family))
+            assert [f.rule for f in found] == wanted
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\0", "kernel", "[[", "template <", "((((", "'", '"', "#", "?:", "struct {", "}"]
+)
+def test_nonsense_is_reported_and_nothing_worse(tmp_path, text):
+    path = tmp_path / "k.metal"
+    path.write_text(text)
+    for finding in lint.lint([path], lint.Options()):
+        assert finding.line >= 1
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def run(*arguments: object, status: int, cwd: Path | None = None, **environment: str):
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "metalloid", "lint", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "160", **environment},
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+BROKEN = TESTS / "lint/invalid/double.metal"
+
+
+def test_text_shows_the_line_and_the_section():
+    out = run(BROKEN, status=1).stdout
+    assert f"{BROKEN}:7:3: double: double is not supported; needs float" in out
+    assert "      double sum = x[i];\n      ^\n" in out
+    assert "see 2 Data Types, Scalar Data Types" in out
+    assert "1 found in 1 file" in out
+
+
+def test_json_has_all_of_a_finding():
+    report = json.loads(run(BROKEN, "--format", "json", status=1).stdout)
+    assert report["status"] == 1
+    assert report["findings"] == [
+        {
+            "file": str(BROKEN),
+            "line": 7,
+            "column": 3,
+            "rule": "double",
+            "message": "double is not supported; needs float",
+            "section": "2 Data Types, Scalar Data Types",
+        }
+    ]
+
+
+def test_github_annotates_the_file():
+    out = run(
+        "tests/lint/invalid/double.metal", "-f", "github", status=1, cwd=TREE, GITHUB_WORKSPACE=""
+    ).stdout
+    assert out.startswith("::error file=tests/lint/invalid/double.metal,line=7,title=double::double is not")
+
+
+def test_options_reach_the_preprocessor(tmp_path):
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include/widths.h").write_text("#pragma once\n#define WIDTH 4\n")
+    path = tmp_path / "k.metal"
+    path.write_text(
+        '#include <metal_stdlib>\n#include "widths.h"\n#ifdef BAD\ndouble x;\n#endif\n'
+        "kernel void k(device float* x) { threadgroup float t[WIDTH * COUNT]; t[0] = x[0]; }\n"
+    )
+    arguments = (path, "-I", tmp_path / "include", "-D", "COUNT=2")
+    assert "clean: 1 linted" in run(*arguments, status=0).stdout
+    assert "double" in run(*arguments, "-D", "BAD", status=1).stdout
+    assert "threadgroup-memory" in run(path, "-I", tmp_path / "include", "-D", "COUNT=4000", status=1).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("missing.metal",), "there is no file 'missing.metal'"),
+        ((), "no files; needs at least one .metal file"),
+        ((BROKEN, "--language-version", "9.9"), '--language-version is "9.9", needs one of: 1.0'),
+        ((BROKEN, "--gpu-family", "apple3"), '--gpu-family is "apple3", needs one of: apple7'),
+    ],
+)
+def test_mistakes_of_the_command_line(arguments, message):
+    assert message in run(*arguments, status=2).stderr
+
+
+def test_without_a_clang_it_says_what_to_install():
+    assert "is not a command" in run(BROKEN, status=2, METALLOID_LINT_CLANG="/nonexistent/clang").stderr
+    assert "did not preprocess" in run(BROKEN, status=2, METALLOID_LINT_CLANG="false").stderr
+    assert "pip install 'metalloid[lint]'" in clang.MISSING
+
+
+def test_the_rules_can_be_listed():
+    console = Console(width=200, record=True)
+    show_rules(console)
+    assert set(re.findall(r"^ *([a-z-]+)  ", console.export_text(), re.M)) >= set(lint.RULES) - {"rule"}
+
+
+def test_the_script_lints_a_tree(tmp_path):
+    script = [sys.executable, str(TREE / "tools/shader_lint.py"), "--shaders", str(tmp_path)]
+    (tmp_path / "shaders").mkdir()
+    (tmp_path / "python").symlink_to(TREE / "python")
+    broken = tmp_path / "shaders/x.metal"
+    broken.write_text(BROKEN.read_text())
+    done = subprocess.run(script, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert f"{broken}:7:3: double:" in done.stdout
+    broken.write_text(BROKEN.read_text().replace("double", "float"))
+    assert subprocess.run(script, capture_output=True, timeout=120).returncode == 0
+    broken.unlink()
+    assert subprocess.run(script, capture_output=True, timeout=120).returncode == 2

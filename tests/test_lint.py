@@ -297,3 +297,24 @@ def test_the_script_lints_a_tree(tmp_path):
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 0
     broken.unlink()
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 2
+
+
+@pytest.mark.parametrize(
+    "comment, passes",
+    [
+        ("// lint: allow inline-size", True),
+        ("// a buffer, always; lint: allow inline-size", True),
+        ("// lint: allow inline", False),
+        ("// lint: allow inline-sizes", False),
+        ("// lint: allow double", False),
+        ("// inline-size", False),
+    ],
+)
+@pytest.mark.parametrize("above", [True, False])
+def test_a_comment_lets_a_finding_pass(tmp_path, comment, passes, above):
+    lines = (TESTS / "lint/invalid/inline-size.metal").read_text().splitlines()
+    where = next(i for i, line in enumerate(lines) if "constant Table&" in line)
+    lines[where : where + 1] = [comment, lines[where]] if above else [f"{lines[where]} {comment}"]
+    file = tmp_path / "k.metal"
+    file.write_text("\n".join(lines))
+    assert [f.rule for f in lint.lint([file], lint.Options())] == ([] if passes else ["inline-size"])

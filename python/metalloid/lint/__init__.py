@@ -101,7 +101,7 @@ class _File:
         rewritten = rewriter.run()
         for message in clang.check(rewritten.text):
             self._message(message, rewritten, rewriter.questions, settled)
-        return list(self.findings.values())
+        return [finding for finding in self.findings.values() if not _is_allowed(finding)]
 
     def report(self, rule: str, at: int, message: str) -> None:
         token = self.tokens[at]
@@ -140,6 +140,16 @@ class _File:
             self.report(rule, at, text)
             if not asked:  # what follows on a line follows from it
                 settled.add((token.file, token.line))
+
+
+def _is_allowed(finding: Finding) -> bool:
+    """Whether the line, or the one above, has a comment `lint: allow RULE`."""
+    try:
+        lines = Path(finding.file).read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    near = "\n".join(lines[max(finding.line - 2, 0) : finding.line])
+    return re.search(rf"//.*\blint: allow {finding.rule}(?![\w-])", near) is not None
 
 
 _SPACES = {"__global": "device", "__local": "threadgroup", "__constant": "constant", "__private": "thread"}

@@ -4,16 +4,17 @@
     sysroot.py DIRECTORY
 
 DIRECTORY gets
-  MacOSX.sdk/  headers: the C library's from ziglang, libc++'s from Debian (with the annotations of what macOS lacks),
-               and the few lines of Core Foundation and IOSurface that metal-cpp needs (tools/macos/stubs);
-               libraries: stubs (.tbd) that hold the names of symbols only, so that a misspelt one is a link error
+  MacOSX.sdk/  headers: the C library's from ziglang, libc++'s from Debian (with the annotations of what macOS
+               lacks), and the few lines of Core Foundation and IOSurface that metal-cpp needs (stubs/ here);
+               libraries: stubs (.tbd) that hold the names of symbols only, so that a misspelt one is an error
   wheel/       Apple's metal-cpp, as in the wheel mlx-metal
   venv/        Python >= 3.12, whose stable ABI the extension uses, with the tools of the build
 
-The names of symbols are facts found elsewhere: what mlx's own library imports from Metal and Foundation, ziglang's
-libSystem, Debian's libc++ of the same release, and what the headers of libobjc declare. Nothing is made twice.
-Needs clang-16, lld-16, llvm-16 and libc++-16-dev of Debian (ccache too, if builds are to be quick), ziglang in the
-Python that runs it, and a Python >= 3.12 with headers: METALLOID_MACOS_PYTHON, or found in PATH or pyenv.
+The names of symbols are facts found elsewhere: what mlx's own library imports from Metal and Foundation,
+ziglang's libSystem, Debian's libc++ of the same release, and what the headers of libobjc declare. Nothing
+is made twice. Needs clang-16, lld-16, llvm-16 and libc++-16-dev of Debian (ccache too, if builds are to be
+quick), ziglang in the Python that runs it, and a Python >= 3.12 with headers: METALLOID_MACOS_PYTHON, or
+found in PATH or pyenv.
 """
 
 import argparse
@@ -38,6 +39,7 @@ INSTALL_NAMES = {
     "Metal": "/System/Library/Frameworks/Metal.framework/Versions/A/Metal",
     "Foundation": "/System/Library/Frameworks/Foundation.framework/Versions/C/Foundation",
     "QuartzCore": "/System/Library/Frameworks/QuartzCore.framework/Versions/A/QuartzCore",
+    "CoreFoundation": "/System/Library/Frameworks/CoreFoundation.framework/Versions/A/CoreFoundation",
     "libc++": "/usr/lib/libc++.1.dylib",
     "libobjc": "/usr/lib/libobjc.A.dylib",
 }
@@ -70,7 +72,10 @@ def python_of_stable_abi() -> str:
     named = os.environ.get("METALLOID_MACOS_PYTHON")
     names = [named] if named else [f"python3.{minor}" for minor in range(12, 16)]
     if not named:
-        names += ["python3", *sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[2-9]*/bin/python3")))]
+        names += [
+            "python3",
+            *sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[2-9]*/bin/python3"))),
+        ]
     program = (
         "import os, sys, sysconfig as s\n"
         "print(sys.version_info >= (3, 12) and not s.get_config_var('Py_GIL_DISABLED') and"
@@ -83,8 +88,9 @@ def python_of_stable_abi() -> str:
         said = subprocess.run([path, "-c", program], capture_output=True, text=True).stdout.strip()
         if said == "True":
             return path
+    tried = ", ".join(names)
     raise Missing(
-        f"no CPython >= 3.12 with headers among {', '.join(names)}; METALLOID_MACOS_PYTHON names one elsewhere"
+        f"no CPython >= 3.12 with headers among {tried}; METALLOID_MACOS_PYTHON names one elsewhere"
     )
 
 
@@ -107,16 +113,29 @@ def imported(library: Path) -> dict[str, set[str]]:
 
 def declared_by_objc(headers: Path) -> set[str]:
     text = "".join(path.read_text(errors="replace") for path in sorted(headers.glob("*.h")))
-    return {f"_{name}" for name in re.findall(r"\b((?:objc|object|class|sel|method|protocol|ivar|imp)_\w+)\(", text)}
+    return {
+        f"_{name}"
+        for name in re.findall(r"\b((?:objc|object|class|sel|method|protocol|ivar|imp)_\w+)\(", text)
+    }
 
 
-def write_stub(path: Path, install_name: str, symbols: set[str], extra: str = "") -> None:
+def write_stub(sdk: Path, name: str, symbols: set[str], reexports: tuple[str, ...] = ()) -> None:
+    """Where the library is on a Mac, with a link where the linker looks for `name`."""
+    path = sdk / (INSTALL_NAMES[name].removesuffix(".dylib").removeprefix("/") + ".tbd")
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = ", ".join(f"'{name}'" for name in sorted(symbols))
-    exports = f"exports:\n  - targets: [ arm64-macos ]\n    symbols: [ {names} ]\n" if symbols else ""
+    link = (path.parents[2] if name in INSTALL_NAMES[name].split("/") else path.parent) / f"{name}.tbd"
+    link.symlink_to(os.path.relpath(path, link.parent))
+
+    def section(title: str, key: str, items: list[str]) -> str:
+        text = ", ".join(f"'{item}'" for item in items)
+        return f"{title}:\n  - targets: [ arm64-macos ]\n    {key}: [ {text} ]\n" if items else ""
+
     path.write_text(
-        f"--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos ]\ninstall-name: '{install_name}'\n"
-        f"current-version: 1\n{extra}{exports}...\n"
+        f"--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos ]\ninstall-name: '{INSTALL_NAMES[name]}'\n"
+        + "current-version: 1\n"
+        + section("reexported-libraries", "libraries", [INSTALL_NAMES[other] for other in reexports])
+        + section("exports", "symbols", sorted(symbols))
+        + "...\n"
     )
 
 
@@ -140,15 +159,16 @@ def make_sdk(sdk: Path, zig: Path, mlx: Path) -> None:
 
     imports = imported(mlx)
     for name in FRAMEWORKS:
-        write_stub(frameworks / f"{name}.framework/{name}.tbd", INSTALL_NAMES[name], imports.get(name, set()))
-    libraries = sdk / "usr/lib"
-    objc = imports["libobjc"] | declared_by_objc(include / "objc")
-    write_stub(libraries / "libobjc.tbd", INSTALL_NAMES["libobjc"], objc)
+        reexports = ("CoreFoundation", "libobjc") if name == "Foundation" else ()
+        write_stub(sdk, name, imports.get(name, set()), reexports)
+    # Of Core Foundation the compiler itself wants the class of its string literals, which MTLSTR makes.
+    write_stub(sdk, "CoreFoundation", {"___CFConstantStringClassReference"})
+    write_stub(sdk, "libobjc", imports["libobjc"] | declared_by_objc(include / "objc"))
     cxx = imports["libc++"] | exported(LLVM / "lib/libc++.so.1.0") | exported(LLVM / "lib/libc++abi.so.1.0")
-    write_stub(libraries / "libc++.tbd", INSTALL_NAMES["libc++"], cxx)
+    write_stub(sdk, "libc++", cxx)
     # lld knows no arm64e.x1, and links arm64 with what is for arm64 alone.
     system = re.sub(r",\s*arm64e\.x1-\w+", "", (zig / "libc/darwin/libSystem.tbd").read_text())
-    (libraries / "libSystem.tbd").write_text(re.sub(r"\barm64e-", "arm64-", system))
+    (sdk / "usr/lib/libSystem.tbd").write_text(re.sub(r"\barm64e-", "arm64-", system))
     # The version goes into the extension as that of the SDK it was made with.
     settings = {"CanonicalName": "macosx14.0", "Version": "14.0", "MaximumDeploymentTarget": "14.0.99"}
     (sdk / "SDKSettings.json").write_text(json.dumps(settings))
@@ -182,7 +202,9 @@ def make(directory: Path) -> None:
                 "include/c++/v1/__config_site": "libc++-16-dev"}  # fmt: skip
     missing = [package for file, package in packages.items() if not (LLVM / file).exists()]
     if missing:
-        raise Missing(f"no {', '.join(missing)}, needs `apt-get install {' '.join(packages.values())} ccache`")
+        raise Missing(
+            f"no {', '.join(missing)}, needs `apt-get install {' '.join(packages.values())} ccache`"
+        )
     zig = zig_library()
     python = python_of_stable_abi()
 
@@ -198,7 +220,9 @@ def make(directory: Path) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=Path)
     directory = parser.parse_args().directory.resolve()
     try:

@@ -93,10 +93,11 @@ class Build:
             "Python_INCLUDE_DIR": include,
         }
         cache = self.directory / "CMakeCache.txt"
-        fresh = []
+        # Defaults of the project, which may have changed since.
+        again = ["-UCMAKE_OSX_DEPLOYMENT_TARGET", "-UMETALLOID_METAL_CPP*"]
         if cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={self.tree}\n" not in cache.read_text():
-            fresh = ["--fresh"]  # a copy of a tree with its build
-        done = self.run("cmake", *fresh, "-G", "Ninja", "-S", self.tree, "-B", self.directory,
+            again.append("--fresh")  # a copy of a tree with its build
+        done = self.run("cmake", *again, "-G", "Ninja", "-S", self.tree, "-B", self.directory,
                         *(f"-D{name}={value}" for name, value in options.items()))  # fmt: skip
         if done.returncode:
             raise Failure(f"CMake cannot configure {self.tree} for macOS:\n{done.stdout}")

@@ -12,12 +12,34 @@ import textwrap
 import metalloid as ml
 import ml_dtypes
 import numpy as np
+import pytest
+from metalloid import _jit
 
 F32, F16, BF16 = np.dtype(np.float32), np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 FLOATS = (F32, F16, BF16)
 U = 2.0**-24  # half a unit in the last place of 1.0f: one rounding of f32 is off by at most U times the value
 
+# Metal compiles by itself; its software needs a compiler of the machine.
+needs_compiler = pytest.mark.skipif(
+    "metal" not in ml.devices() and not _jit.find_toolchain().compiler,
+    reason="no compiler for shaders: " + _jit.find_toolchain().missing,
+)
+
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def open_device(name: str) -> ml.Device:
+    """The device; the test is skipped where the machine has none."""
+    if name not in ml.devices():
+        pytest.skip(f"this machine has no device {name}")
+    return ml.Device(name)
+
+
+def another_device(dev: ml.Device) -> ml.Device:
+    for name in ml.devices():
+        if name != dev.name:
+            return ml.Device(name)
+    pytest.skip(f"this machine has no device but {dev.name}")
 
 
 def bits(a: np.ndarray) -> np.ndarray:

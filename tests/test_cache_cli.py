@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import metalloid as ml
 import pytest
+
+pytestmark = pytest.mark.skipif("cpu" not in ml.devices(), reason="Metal keeps what it compiles by itself")
 
 COMPILE = """
 import metalloid as ml

@@ -13,6 +13,8 @@ from metalloid.cli import cases
 from metalloid.cli.cases import Array, CaseError, File, Plain, ThreadgroupMemory, parse_value, sizes_of
 from metalloid.cli.check import annotation
 
+pytestmark = pytest.mark.skipif("simt" not in ml.devices(), reason="no checked device")
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib came with Python 3.11")
 

@@ -32,10 +32,13 @@ def test_info_says_what_runs_where(dev):
 
 def test_info_says_what_compiles_kernels_and_where_they_are_kept(tmp_path):
     said = metalloid("info", METALLOID_CACHE_DIR=str(tmp_path / "kept")).stdout
-    assert "Device simt" in said and str(tmp_path / "kept") in said.replace("\n", "")
-    assert _jit.find_toolchain().compiler[0] in said
+    assert all(f"Device {name}" in said for name in ml.devices())
+    assert str(tmp_path / "kept") in said.replace("\n", "")
+    if "cpu" in ml.devices():
+        assert _jit.find_toolchain().compiler[0] in said
 
 
+@pytest.mark.skipif("simt" not in ml.devices(), reason="no checked device")
 def test_bench_measures_the_costs_of_lanes_checks_and_compilation(tmp_path):
     done = metalloid("bench", "--suite", "simt", "--rounds", "1", "--json", str(tmp_path / "bench.json"))
     assert done.returncode in (0, 1), done.stdout + done.stderr  # a busy machine misses targets

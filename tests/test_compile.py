@@ -13,20 +13,16 @@ import numpy as np
 import platformdirs
 import pytest
 from metalloid import _jit
-from support import run_python
+from support import needs_compiler, open_device, run_python
 
-pytestmark = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+pytestmark = needs_compiler
 
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
 
 
-@pytest.fixture(params=["cpu", "simt"])
+@pytest.fixture(params=["cpu", "simt"])  # Apple's compiler has words of its own
 def device(request) -> ml.Device:
-    if request.param not in ml.devices():
-        pytest.skip(f"no device {request.param}")
-    return ml.Device(request.param)
+    return open_device(request.param)
 
 
 def source(body: str) -> str:

@@ -101,14 +101,17 @@ def test_an_unknown_device_is_refused():
     with pytest.raises(ml.DeviceError) as raised:
         ml.Device("abacus")
     assert "abacus" in str(raised.value)
-    assert "cpu" in str(raised.value)
+    assert all(name in str(raised.value) for name in ml.devices())
 
 
 def test_the_environment_names_the_device():
-    chosen = run_python("import metalloid as ml; print(ml.Device().name)", METALLOID_DEVICE="cpu")
-    assert chosen.stdout == "cpu\n", chosen.stderr
-    explicit = run_python("import metalloid as ml; print(ml.Device('cpu').name)", METALLOID_DEVICE="abacus")
-    assert explicit.stdout == "cpu\n", explicit.stderr
+    name = ml.devices()[-1]
+    chosen = run_python("import metalloid as ml; print(ml.Device().name)", METALLOID_DEVICE=name)
+    assert chosen.stdout == f"{name}\n", chosen.stderr
+    explicit = run_python(
+        f"import metalloid as ml; print(ml.Device({name!r}).name)", METALLOID_DEVICE="abacus"
+    )
+    assert explicit.stdout == f"{name}\n", explicit.stderr
     unknown = run_python(
         """
         import metalloid as ml

@@ -12,12 +12,9 @@ import metalloid as ml
 import ml_dtypes
 import numpy as np
 import pytest
-from metalloid import _jit
-from support import page_aligned
+from support import another_device, needs_compiler, open_device, page_aligned
 
-pytestmark = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+pytestmark = needs_compiler
 
 SOURCE = """#include <metal_stdlib>
 using namespace metal;
@@ -88,10 +85,8 @@ def params(n=0, factor=0.0, pair=(0, 0)):
     return np.array((n, factor, pair), PARAMS)
 
 
-@pytest.fixture(scope="module", params=["cpu", "simt"])
+@pytest.fixture(scope="module", params=ml.devices())
 def device(request) -> ml.Device:
-    if request.param not in ml.devices():
-        pytest.skip(f"no device {request.param}")
     return ml.Device(request.param)
 
 
@@ -405,7 +400,7 @@ def test_threadgroup_memory_has_a_length(wrong):
 
 
 def other_device(device) -> ml.Device:
-    return next(ml.Device(name) for name in ml.devices() if name != device.name)
+    return another_device(device)
 
 
 @pytest.mark.parametrize(
@@ -650,7 +645,7 @@ def test_a_conversion_that_meddles_with_the_arguments(device, library, x, y):
 
 def test_a_dispatch_costs_little():
     """The aim is 500 ns on a machine of its own; this is to notice when it has become something else."""
-    dev = ml.Device("cpu")
+    dev = open_device("cpu")
     buffers = ", ".join(f"device float* {name} [[buffer({i})]]" for i, name in enumerate("abcd"))
     kernel = dev.compile(f"kernel void k({buffers}) {{ a[0] = b[0] + c[0] + d[0]; }}").kernel("k")
     args = [[dev.zeros(64) for _ in range(4)] for _ in range(4)]
@@ -692,7 +687,7 @@ class Fuzz:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
-        self.dev = ml.Device("simt")
+        self.dev = open_device("simt")
         self.kernel = self.dev.compile(FUZZED, name="fuzz.metal").kernel("copy")
         self.x = self.dev.array(rng.standard_normal(self.WHOLE).astype(np.float32))
         self.y = self.dev.zeros(self.WHOLE)

@@ -11,11 +11,9 @@ import random
 import metalloid as ml
 import numpy as np
 import pytest
-from metalloid import _jit
+from support import needs_compiler
 
-pytestmark = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+pytestmark = needs_compiler
 
 VARIABLES = ("a", "b", "c")
 FUNCTIONS = ("simd_sum", "simd_max", "simd_xor", "simd_prefix_exclusive_sum", "simd_broadcast_first")

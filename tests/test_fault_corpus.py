@@ -16,6 +16,7 @@ from pathlib import Path
 import metalloid as ml
 import numpy as np
 import pytest
+from support import open_device
 
 if "simt" not in ml.devices():
     pytest.skip("only the device simt checks kernels", allow_module_level=True)
@@ -81,7 +82,7 @@ def library(file: Path):
 
 @pytest.fixture(scope="module")
 def dev() -> ml.Device:
-    return ml.Device("simt")
+    return open_device("simt")
 
 
 @pytest.fixture(params=SEEDS, ids=lambda seed: f"seed{seed}")

@@ -11,13 +11,10 @@ import warnings
 import metalloid as ml
 import numpy as np
 import pytest
-from metalloid import _jit
-from support import run_python
+from support import needs_compiler, open_device, run_python
 
 pytestmark = [
-    pytest.mark.skipif(
-        not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-    ),
+    needs_compiler,
     pytest.mark.skipif("simt" not in ml.devices(), reason="no checked device"),
 ]
 
@@ -66,7 +63,7 @@ def line_of(text: str) -> int:
 
 @pytest.fixture(scope="module")
 def simt() -> ml.Device:
-    return ml.Device("simt")
+    return open_device("simt")
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,7 @@ import xml.etree.ElementTree as ElementTree
 import metalloid as ml
 import numpy as np
 import pytest
-from metalloid import _jit
-from support import bits, page_aligned, poisoned, slow
-
-needs_compiler = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+from support import another_device, bits, needs_compiler, page_aligned, poisoned, slow
 
 SOURCE = """#include <metal_stdlib>
 using namespace metal;
@@ -288,7 +283,7 @@ def test_an_exception_discards_the_recording(dev, rng, library):
 
 
 def test_devices_do_not_mix(dev, rng):
-    other = ml.Device("simt" if dev.name == "cpu" else "cpu")
+    other = another_device(dev)
     x, foreign = dev.array(values(rng)), other.array(values(rng))
     with dev.record() as graph:
         with pytest.raises(ml.ValidationError, match="device"):

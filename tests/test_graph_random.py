@@ -16,13 +16,11 @@ import metalloid as ml
 import numpy as np
 import pytest
 from conftest import SEED
-from metalloid import _jit, reference
-from support import BF16, F16, F32, FLOATS, assert_close, bits
+from metalloid import reference
+from support import BF16, F16, F32, FLOATS, assert_close, bits, needs_compiler, open_device
 from test_ops import fused_error, norm_error
 
-pytestmark = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+pytestmark = needs_compiler
 
 HEADS, DIM = 2, 16
 TOKEN = HEADS * DIM  # elements; memory is used in whole tokens
@@ -47,7 +45,7 @@ PASSES = ("remove_dead", "fuse", "reorder", "plan_memory")
 
 @pytest.fixture(scope="module")
 def simt() -> ml.Device:
-    return ml.Device("simt")
+    return open_device("simt")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from importlib import metadata
 import metalloid as ml
 import pytest
 
+pytestmark = pytest.mark.skipif("simt" not in ml.devices(), reason="no checked device")
 pytest_plugins = ["pytester"]
 
 KERNEL = '''

@@ -7,7 +7,7 @@ import time
 
 import metalloid as ml
 import pytest
-from support import run_python
+from support import another_device, run_python
 from test_threads import run_threads
 
 SOURCE = """
@@ -71,7 +71,7 @@ def test_there_are_at_most_eight_queues():
 
 
 def test_a_queue_of_another_device_is_refused(dev):
-    other = ml.Device("simt" if dev.name != "simt" else "cpu")
+    other = another_device(dev)
     with pytest.raises(ml.ValidationError, match="queue"):
         dev.commands(queue=other.queue())
     with pytest.raises(TypeError):
@@ -104,7 +104,7 @@ def test_values_that_no_event_has(dev, value):
 
 
 def test_an_event_of_another_device_is_refused(dev):
-    other = ml.Device("simt" if dev.name != "simt" else "cpu").event()
+    other = another_device(dev).event()
     cmd = dev.commands()
     for call in (cmd.signal, cmd.wait_for):
         with pytest.raises(ml.ValidationError, match="event"):

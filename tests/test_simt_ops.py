@@ -12,7 +12,7 @@ import re
 import metalloid as ml
 import numpy as np
 import pytest
-from support import bits, poisoned
+from support import bits, open_device, poisoned
 from test_ops import CASES, Case, result_like
 
 
@@ -29,7 +29,7 @@ over_small_cases = pytest.mark.parametrize("case", SMALL, ids=str)
 
 @pytest.fixture(scope="module")
 def simt() -> ml.Device:
-    return ml.Device("simt")
+    return open_device("simt")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import weakref
 import metalloid as ml
 import numpy as np
 import pytest
-from support import run_python
+from support import open_device, run_python
 from test_process import in_child, needs_fork
 from test_threads import run_threads
 
@@ -28,7 +28,7 @@ def event(dev):
 
 @pytest.fixture(scope="module")
 def simt() -> ml.Device:
-    return ml.Device("simt")
+    return open_device("simt")
 
 
 def parked(dev, event, value=1, label=None, queue=None) -> ml.Submission:

@@ -14,7 +14,7 @@ from collections import Counter
 import metalloid as ml
 import numpy as np
 import pytest
-from support import bits
+from support import bits, open_device
 from test_process import in_child, needs_fork
 
 SOURCE = """
@@ -386,7 +386,7 @@ def test_a_profile_sums_by_kernel(dev, affine, capsys):
 
 
 def test_the_times_of_the_checker_are_not_a_gpus(path):
-    simt = ml.Device("simt")
+    simt = open_device("simt")
     with ml.trace(path) as traced, simt.commands() as cmd:
         ml.ops.rms_norm(cmd, simt.zeros((4, 64)))
     read = Read(path)
@@ -395,7 +395,7 @@ def test_the_times_of_the_checker_are_not_a_gpus(path):
 
 @pytest.mark.parametrize("traced", [False, True])
 def test_a_fault_names_command_buffer_group_and_dispatch(path, traced):
-    simt = ml.Device("simt")
+    simt = open_device("simt")
     library = simt.compile(SOURCE)
     x = simt.zeros(64, "uint32")
 
@@ -423,7 +423,7 @@ def test_a_fault_names_command_buffer_group_and_dispatch(path, traced):
 
 
 def test_a_fault_in_a_graph_names_the_step():
-    simt = ml.Device("simt")
+    simt = open_device("simt")
     library = simt.compile(SOURCE)
     x = simt.zeros(64, "uint32")
     with simt.record("the graph") as graph, graph.group("the group"):

@@ -76,6 +76,13 @@ void bind_device(nb::module_& m) {
       .def(nb::new_(&open), nb::arg("name") = nb::none(), nb::rv_policy::reference)
       .def_prop_ro("name", &Device::name, "The name that opens it: \"cpu\", \"simt\" or \"metal\".")
       .def_prop_ro("description", &Device::description, "Metal's name of the device.")
+      .def_prop_ro(
+          "gpu_family",
+          [](const Device& self) {
+            return self.gpu_family().empty() ? std::nullopt : std::optional(self.gpu_family());
+          },
+          "The newest of Apple's GPU families that the device has, e.g. \"apple8\". Off macOS the one whose\n"
+          "limits METALLOID_GPU_FAMILY asks for; None if it asks for none.")
       .def_prop_ro("max_buffer_length", &Device::max_buffer_length, "The bytes of the largest buffer.")
       .def_prop_ro("max_threadgroup_memory_length", &Device::max_threadgroup_memory_length,
                    "The bytes of threadgroup memory of one threadgroup.")
@@ -88,13 +95,13 @@ void bind_device(nb::module_& m) {
       .def_prop_ro("has_unified_memory", &Device::has_unified_memory,
                    "Whether host and device work on the same memory.")
       .def_prop_ro("kernel_variant", &Device::kernel_variant,
-                   "What the loaded kernels were compiled for, e.g. \"x86-64-v4\"; on Metal, which does not "
-                   "tell,\n"
-                   "\"metallib\" or \"source\", which is what they come as.")
+                   "What the loaded kernels were compiled for, e.g. \"x86-64-v4\"; on Metal their form, "
+                   "\"metallib\"\n"
+                   "or \"source\".")
       .def_prop_ro("shader_compiler", &Device::shader_compiler, "What compiled the loaded kernels.")
       .def_prop_ro(
           "library_path", [](Device& self) { return self.library().path(); },
-          "The file of the built-in kernels: compiled ones, or a .metal that is compiled at first use.")
+          "The file of the built-in kernels. One that ends in .metal is compiled when it is first used.")
       .def_prop_ro("allocated_size", &Device::allocated_size,
                    "The bytes of memory that buffers use; that of wrap() does not count.")
       .def_prop_ro("pooled_size", &Device::pooled_size,

@@ -47,6 +47,8 @@ std::vector<std::string> Device::names() {
 
 Device& Device::open(std::string_view name) {
   AutoreleaseScope scope;
+  if (std::string problem = software::settings_problem(); !problem.empty())
+    throw DeviceError("Device: " + problem);
   std::string wanted(name);
   const char* origin = "";
   if (const char* chosen = std::getenv("METALLOID_DEVICE"); wanted.empty() && chosen && *chosen) {
@@ -98,6 +100,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
     : name_(std::move(name)),
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
+      gpu_family_(software::gpu_family(metal_.get())),
       checked_(software::is_checked(metal_.get())),
       pool_(this, metal_.get()),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {

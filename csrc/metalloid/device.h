@@ -44,6 +44,8 @@ class Device {
   uint64_t max_threadgroup_memory_length() const { return metal_->maxThreadgroupMemoryLength(); }
   std::array<uint64_t, 3> max_threads_per_threadgroup() const;
   uint32_t thread_execution_width();
+  // The newest of Apple's GPU families that it has or imitates, such as "apple8"; empty: none.
+  const std::string& gpu_family() const { return gpu_family_; }
   bool has_unified_memory() const { return metal_->hasUnifiedMemory(); }
   // The built-in library's label, "<variant>; <compiler>", where it has one; Metal's have none.
   std::string kernel_variant();
@@ -106,6 +108,7 @@ class Device {
   const std::string name_;
   const NS::SharedPtr<MTL::Device> metal_;
   const std::string description_;
+  const std::string gpu_family_;
   std::atomic<bool> checked_;
   FaultLog faults_;
   StoragePool pool_;

@@ -217,9 +217,10 @@ std::shared_ptr<const Kernel> Library::kernel(std::string_view name, std::span<c
     key.append(1, '\0').append(std::to_string(constant.index)).append(1, '=').append(given[i]);
   }
   std::lock_guard lock(mutex_);
-  std::shared_ptr<const Kernel>& kernel = kernels_[key];
+  if (auto known = kernels_.find(key); known != kernels_.end()) return known->second;
   const MTL::FunctionConstantValues* given_values = declared.empty() ? nullptr : packed.get();
-  if (!kernel) kernel = make(name, given_values, std::move(declared));
+  std::shared_ptr<const Kernel> kernel = make(name, given_values, std::move(declared));
+  kernels_.emplace(std::move(key), kernel);  // not before it has been made
   return kernel;
 }
 

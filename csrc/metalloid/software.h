@@ -32,6 +32,12 @@ struct CheckSettings {
 CheckSettings check_settings();
 void set_check_settings(const CheckSettings& settings);
 
+// What is wrong with settings in the environment that devices go by; empty: nothing.
+std::string settings_problem();
+
+// The newest of Apple's GPU families that the device has, such as "apple8", or that it imitates; else empty.
+std::string gpu_family(MTL::Device* device);
+
 // Whether kernels on the device are checked.
 bool is_checked(const MTL::Device* device);
 

@@ -957,6 +957,13 @@ class Device:
         """Metal's name of the device."""
 
     @property
+    def gpu_family(self) -> str | None:
+        """
+        The newest of Apple's GPU families that the device has, e.g. "apple8". Off macOS the one whose
+        limits METALLOID_GPU_FAMILY asks for; None if it asks for none.
+        """
+
+    @property
     def max_buffer_length(self) -> int:
         """The bytes of the largest buffer."""
 
@@ -980,11 +987,20 @@ class Device:
 
     @property
     def kernel_variant(self) -> str:
-        """What the loaded kernels were compiled for, e.g. "x86-64-v4"."""
+        """
+        What the loaded kernels were compiled for, e.g. "x86-64-v4"; on Metal their form, "metallib"
+        or "source".
+        """
 
     @property
     def shader_compiler(self) -> str:
         """What compiled the loaded kernels."""
+
+    @property
+    def library_path(self) -> str:
+        """
+        The file of the built-in kernels. One that ends in .metal is compiled when it is first used.
+        """
 
     @property
     def allocated_size(self) -> int:

@@ -5,6 +5,7 @@
 
 #include "softmetal/jit/setup.h"
 #include "softmetal/runtime/library.h"
+#include "softmetal/runtime/limits.h"
 #include "softmetal/simt/settings.h"
 
 namespace metalloid::software {
@@ -39,6 +40,13 @@ CheckSettings check_settings() {
 
 void set_check_settings(const CheckSettings& wanted) {
   softmetal::simt::set_settings({wanted.enabled, wanted.non_finite, wanted.seed, wanted.time_limit});
+}
+
+std::string settings_problem() { return softmetal::limits_problem(); }
+
+std::string gpu_family(MTL::Device*) {
+  const softmetal::GpuFamily* family = softmetal::limit_settings().family;
+  return family ? family->name : "";
 }
 
 bool is_checked(const MTL::Device* device) {

@@ -8,6 +8,7 @@
 
 #include "softmetal/msl/builtins.h"
 #include "softmetal/msl/syntax.h"
+#include "softmetal/runtime/kernel_abi.h"
 
 namespace softmetal::msl {
 namespace {
@@ -50,6 +51,7 @@ struct Kernel {
   std::vector<size_t> derived;    // and those computed from them
   std::string max_threads;        // of the attribute, or empty
   bool meets = false;             // its threads meet: barriers, SIMD-groups, threadgroup memory
+  uint32_t features = 0;          // bits of SoftmetalFeature
   Mode mode = Mode::SingleThread;
 };
 
@@ -107,6 +109,7 @@ class Translator {
     }
     reaches_.resize(count);
     meets_.resize(count);
+    features_.resize(count);
     parts_.resize(count);
     for (size_t n = 0; n < count; ++n) {
       std::unordered_set<std::string_view> seen;
@@ -117,6 +120,7 @@ class Translator {
             starts_with(name, "quadgroup") || name == "threadgroup_barrier")
           meets_[n] = true;
         if (is_meeting(name)) parts_[n] = true;
+        if (name == "atomic_ulong") features_[n] |= SOFTMETAL_FEATURE_ATOMIC_ULONG;
         // What waits for an atomic has to make way for the other threads.
         if (options_.width > 1 && starts_with(name, "atomic_") &&
             (ends_with(name, "_explicit") || name == "atomic_thread_fence"))
@@ -192,7 +196,10 @@ class Translator {
     assign_indices(e, k, Argument::Threadgroup, "threadgroup");
 
     const std::vector<bool> reached = reached_from(static_cast<size_t>(&e - s_.entities.data()));
-    for (size_t n = 0; n < reached.size(); ++n) k.meets = k.meets || (reached[n] && meets_[n]);
+    for (size_t n = 0; n < reached.size(); ++n) {
+      k.meets = k.meets || (reached[n] && meets_[n]);
+      if (reached[n]) k.features |= features_[n];
+    }
     for (size_t i = e.body->begin; i < e.body->end; ++i)
       if (is(i, "threadgroup") && !threadgroup_variables(i).names.empty()) k.meets = true;
     bool in_group = false;
@@ -1350,7 +1357,7 @@ class Translator {
               type + "::sm_constants_bytes, " + quote(s_.stream->files[t.file]) + ", " +
               std::to_string(t.line) + ", " + (lanes ? type + "::sm_thread" : "nullptr") + ", " +
               (has_constants(k) ? type + "::sm_prepare" : "nullptr") + ", nullptr, " +
-              count(builtins > 0, "sm_builtins") + "},\n";
+              count(builtins > 0, "sm_builtins") + ", " + std::to_string(k.features) + "},\n";
       const std::string kernel = "softmetal_kernels[" + std::to_string(n) + "].";
       const std::string variables = "softmetal::entry::threadgroup_variables<" + type + "::sm_kernel>";
       sums += "  " + kernel + "static_threadgroup_bytes = " + variables + ".bytes;\n";
@@ -1404,6 +1411,7 @@ class Translator {
   std::vector<size_t> operators_;
   std::vector<std::vector<const std::vector<size_t>*>> reaches_;
   std::vector<bool> meets_;
+  std::vector<uint32_t> features_;
   std::vector<bool> parts_;         // of declarations: lanes meet in them
   std::vector<uint32_t> meetings_;  // before each token: those at which lanes meet
   std::vector<Kernel> kernels_;

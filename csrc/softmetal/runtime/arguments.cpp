@@ -79,7 +79,7 @@ std::string threadgroup_memory_problem(const Pipeline& pipeline, const Pipeline:
 }
 
 std::string memory_length_problem(NS::UInteger length, NS::UInteger index) {
-  if (length % 16 != 0)
+  if (length % kThreadgroupMemoryAlignment != 0)
     return text("length is %zu bytes at index %zu, needs a multiple of 16", static_cast<size_t>(length),
                 static_cast<size_t>(index));
   if (length > kMaxThreadgroupMemory)

@@ -53,6 +53,16 @@ Device& simt_device() {
   return *device;
 }
 
+// Whether the one device is to be `simt` under another name, as a Mac has one: for programs, and tests of
+// them, that ask for "metal".
+bool imitates_mac() {
+  static const bool imitates = [] {
+    const char* value = std::getenv("METALLOID_IMITATE_MAC");
+    return value && *value && std::strcmp(value, "0") != 0;
+  }();
+  return imitates;
+}
+
 // Between a debug marker and the binding that it is about.
 struct Marker {
   const Buffer* buffer = nullptr;
@@ -140,9 +150,13 @@ static bool range_fits(const char* call, const Buffer& buffer, NS::Range range) 
 
 // Checks what all forms of newBuffer share.
 static bool valid_buffer(NS::UInteger length, MTL::ResourceOptions options) {
+  const NS::UInteger most = limit_settings().max_buffer_length;
   std::string problem;
   if (length == 0)
     problem = "length is 0 bytes, needs at least 1";
+  else if (length > most)
+    problem = text("length is %zu bytes, needs at most %zu", static_cast<size_t>(length),
+                   static_cast<size_t>(most));
   else if ((options >> 4 & 15) > MTL::StorageModePrivate)
     problem = "storage mode is memoryless, needs shared, managed or private (buffers)";
   if (!problem.empty()) report_misuse("Device::newBuffer: " + problem);
@@ -157,9 +171,17 @@ using softmetal::autoreleased;
 using softmetal::face;
 using softmetal::impl;
 
-Device* CreateSystemDefaultDevice() { return face(&softmetal::cpu_device())->retain(); }
+Device* CreateSystemDefaultDevice() {
+  const std::string& problem = softmetal::limit_settings().problem;
+  if (!problem.empty()) softmetal::report_misuse("CreateSystemDefaultDevice: " + problem);
+  return face(softmetal::imitates_mac() ? &softmetal::simt_device() : &softmetal::cpu_device())->retain();
+}
 
 NS::Array* CopyAllDevices() {
+  if (softmetal::imitates_mac()) {
+    const NS::Object* device = face(&softmetal::simt_device());
+    return NS::Array::alloc()->init(&device, 1);
+  }
   const NS::Object* devices[] = {face(&softmetal::cpu_device()), face(&softmetal::simt_device())};
   return NS::Array::alloc()->init(devices, 2);
 }
@@ -178,19 +200,19 @@ bool Device::isHeadless() const { return true; }
 bool Device::isLowPower() const { return false; }
 bool Device::isRemovable() const { return false; }
 DeviceLocation Device::location() const { return DeviceLocationBuiltIn; }
-NS::UInteger Device::maxBufferLength() const { return softmetal::physical_memory(); }
+NS::UInteger Device::maxBufferLength() const { return softmetal::limit_settings().max_buffer_length; }
 NS::UInteger Device::maxThreadgroupMemoryLength() const { return softmetal::kMaxThreadgroupMemory; }
 Size Device::maxThreadsPerThreadgroup() const {
   return Size(softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide);
 }
 NS::String* Device::name() const {
+  if (softmetal::imitates_mac()) return softmetal::autoreleased_string("imitation of an Apple GPU");
   return softmetal::autoreleased_string(impl(this)->executor.device_name());
 }
 uint64_t Device::recommendedMaxWorkingSetSize() const { return softmetal::physical_memory() / 4 * 3; }
 uint64_t Device::registryID() const { return impl(this)->executor.registry_id(); }
 bool Device::supportsFamily(MTL::GPUFamily gpuFamily) {
-  return (gpuFamily >= GPUFamilyApple1 && gpuFamily <= GPUFamilyApple9) ||
-         (gpuFamily >= GPUFamilyCommon1 && gpuFamily <= GPUFamilyCommon3) || gpuFamily == GPUFamilyMetal3;
+  return softmetal::supports_family(softmetal::limit_settings().family, gpuFamily);
 }
 void Device::sampleTimestamps(MTL::Timestamp* cpuTimestamp, MTL::Timestamp* gpuTimestamp) {
   const auto now = std::chrono::steady_clock::now().time_since_epoch();
@@ -200,12 +222,6 @@ void Device::sampleTimestamps(MTL::Timestamp* cpuTimestamp, MTL::Timestamp* gpuT
 
 Buffer* Device::newBuffer(NS::UInteger length, MTL::ResourceOptions options) {
   if (!softmetal::valid_buffer(length, options)) return nullptr;
-  if (length > maxBufferLength()) {
-    softmetal::report_misuse(softmetal::text("Device::newBuffer: length is %zu bytes, needs at most %zu",
-                                             static_cast<size_t>(length),
-                                             static_cast<size_t>(maxBufferLength())));
-    return nullptr;
-  }
   return face(softmetal::Buffer::allocate(*impl(this), length, options));
 }
 

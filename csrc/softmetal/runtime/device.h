@@ -8,13 +8,10 @@
 
 #include "softmetal/runtime/executor.h"
 #include "softmetal/runtime/foundation.h"
+#include "softmetal/runtime/limits.h"
 #include "softmetal/runtime/object.h"
 
 namespace softmetal {
-
-constexpr NS::UInteger kMaxThreadgroupMemory = 32 * 1024;  // fits the 16 bits of Dispatch
-constexpr NS::UInteger kMaxThreadgroupSide = 1024;
-constexpr NS::UInteger kMaxBytes = 4096;  // setBytes
 
 size_t page_size();
 

@@ -128,7 +128,7 @@ void ComputeEncoder::set_bytes(const void* bytes, NS::UInteger length, NS::UInte
 void ComputeEncoder::set_threadgroup_memory(NS::UInteger length, NS::UInteger index) {
   constexpr const char* call = "setThreadgroupMemoryLength";
   if (!usable(call) || !valid_index(call, index)) return;
-  if (length % 16 != 0 || length > kMaxThreadgroupMemory)
+  if (length % kThreadgroupMemoryAlignment != 0 || length > kMaxThreadgroupMemory)
     return fail(call, memory_length_problem(length, index));
   threadgroup_lengths_[index] = static_cast<uint32_t>(length);
   threadgroup_changed_ = true;

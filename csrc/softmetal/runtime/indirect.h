@@ -13,8 +13,6 @@
 
 namespace softmetal {
 
-constexpr NS::UInteger kMaxIndirectCommands = 16384;
-
 class IndirectDescriptor final : public Object {
  public:
   const char* class_name() const override { return "MTL::IndirectCommandBufferDescriptor"; }

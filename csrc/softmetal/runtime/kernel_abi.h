@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOFTMETAL_ABI_VERSION 2u
+#define SOFTMETAL_ABI_VERSION 3u
 #define SOFTMETAL_MAX_BUFFERS 31u
 #define SOFTMETAL_LIBRARY_SYMBOL "softmetal_library"
 
@@ -159,6 +159,11 @@ struct SoftmetalFunctionConstant {
   uint32_t required;  // 0 when the source asks is_function_constant_defined() first
 };
 
+// What a kernel may use that some of Apple's GPUs lack.
+enum SoftmetalFeature {
+  SOFTMETAL_FEATURE_ATOMIC_ULONG = 1,
+};
+
 // A `threadgroup T x[N]` variable of a kernel's body.
 struct SoftmetalVariable {
   const char* name;
@@ -191,6 +196,7 @@ struct SoftmetalKernel {
   const struct SoftmetalVariable* variables;  // a list; not for `run`
   const char* const* builtins;                // names of the attributes of its other arguments
   uint32_t builtin_count;
+  uint32_t features;  // bits of SoftmetalFeature
 };
 
 // One translated .metal file.

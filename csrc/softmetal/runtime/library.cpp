@@ -117,6 +117,11 @@ std::string table_problem(const Device& device, const SoftmetalLibrary* table) {
         if (kernel.arguments[i].index >= SOFTMETAL_MAX_BUFFERS)
           return text("kernel \"%s\": argument \"%s\" has index %u, needs at most %u", kernel.name,
                       kernel.arguments[i].name, kernel.arguments[i].index, SOFTMETAL_MAX_BUFFERS - 1);
+      for (uint32_t i = 0; i < kernel.constant_count; ++i)
+        if (kernel.constants[i].index >= kMaxFunctionConstants)
+          return text("kernel \"%s\": function constant \"%s\" has index %u, needs at most %zu", kernel.name,
+                      kernel.constants[i].name, kernel.constants[i].index,
+                      static_cast<size_t>(kMaxFunctionConstants - 1));
     }
   }
   return {};
@@ -346,27 +351,17 @@ Object* PipelineDescriptor::clone() {
   return made;
 }
 
-// Pipelines of a GPU may take fewer threads than others of its kernels, for want of registers; a limit from
-// outside lets callers meet that. Whole SIMD-groups, and at least one.
-static NS::UInteger thread_limit(const SoftmetalKernel& kernel) {
-  const char* value = std::getenv("METALLOID_MAX_THREADS_PER_THREADGROUP");
-  const NS::UInteger width = kernel.execution_width, most = kernel.max_threads_per_threadgroup;
-  const NS::UInteger limit = value ? std::strtoul(value, nullptr, 10) / width * width : 0;
-  return value && *value ? std::min(most, std::max(limit, width)) : most;
-}
-
 Pipeline::Pipeline(Function& entry)
     : function(&entry),
       kernel(entry.kernel),
-      max_threads(thread_limit(entry.kernel)),
+      max_threads(entry.kernel.max_threads_per_threadgroup),
       static_bytes(static_threadgroup_bytes(entry.kernel)),
       constants(entry.constants.data()),
       constants_defined(entry.constants_defined) {
   for (uint32_t i = 0; i < kernel.argument_count; ++i) {
     const SoftmetalArgument& argument = kernel.arguments[i];
     if (!is_active(entry, argument)) continue;
-    // Apple's GPUs want constant data on at least four bytes.
-    const uint32_t least = argument.address_space == SOFTMETAL_SPACE_CONSTANT ? 4 : 1;
+    const uint32_t least = argument.address_space == SOFTMETAL_SPACE_CONSTANT ? kConstantAlignment : 1;
     const Need need{&argument, argument.index, std::max(argument.element_align, least),
                     argument.element_size};
     if (argument.kind == SOFTMETAL_ARGUMENT_BUFFER) {
@@ -382,6 +377,7 @@ Pipeline::Pipeline(Function& entry)
 
 Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descriptor, NS::Error** error) {
   std::string problem;
+  NS::UInteger limit = 0;  // of threads, from outside
   if (!function)
     problem = "computeFunction is null, needs a function";
   else if (problem = function->missing_constant();
@@ -395,9 +391,20 @@ Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descrip
     problem = text("kernel \"%s\" declares %u bytes of threadgroup memory, needs at most %zu",
                    function->kernel.name, static_threadgroup_bytes(function->kernel),
                    static_cast<size_t>(kMaxThreadgroupMemory));
+  const GpuFamily* family = limit_settings().family;
+  if (problem.empty() && family && function->kernel.features & ~family->features)
+    problem =
+        text("kernel \"%s\" uses atomic_ulong, needs a GPU family that has it (METALLOID_GPU_FAMILY is %s)",
+             function->kernel.name, family->name);
+  // A GPU may take fewer threads of one kernel than of others, for want of registers.
+  if (problem.empty()) {
+    const SoftmetalKernel& kernel = function->kernel;
+    limit = thread_limit(kernel.name, kernel.execution_width, &problem);
+  }
   if (!problem.empty())
     return fail(error, kPipelineDomain, MTL::LibraryErrorUnsupported, "newComputePipelineState: " + problem);
   auto* pipeline = new Pipeline(*function);
+  if (limit) pipeline->max_threads = std::min(pipeline->max_threads, limit);
   if (descriptor) {
     if (descriptor->max_threads)
       pipeline->max_threads = std::min(pipeline->max_threads, descriptor->max_threads);

@@ -73,7 +73,10 @@ def info() -> None:
     """Devices, limits, shader compiler, kernels, memory and versions."""
     from metalloid.cli.info import show
 
-    show(_console())
+    try:
+        show(_console())
+    except ml.DeviceError as error:
+        _stop("info", error)
 
 
 @app.command()

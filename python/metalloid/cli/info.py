@@ -30,9 +30,22 @@ def _grid(title: str) -> Table:
     return table
 
 
-def _origin(path: str) -> str:
-    """How the built-in kernels come to a device."""
-    return f"compiled at first use, from {path}" if path.endswith(".metal") else f"precompiled, in {path}"
+def _kernels(device: ml.Device) -> dict[str, object]:
+    """What there is to say about the built-in kernels, or why there are none."""
+    try:
+        path = device.library_path
+        origin = (
+            f"compiled at first use, from {path}" if path.endswith(".metal") else f"precompiled, in {path}"
+        )
+        return {
+            "built-in kernels": origin,
+            "kernel variant": device.kernel_variant,
+            "shader compiler": device.shader_compiler,
+            "thread execution width": device.thread_execution_width,
+            "kernels": ", ".join(device.kernels()),
+        }
+    except ml.Error as e:
+        return {"built-in kernels": f"none: {e}"}
 
 
 def _device(name: str, default: bool) -> Table:
@@ -41,17 +54,14 @@ def _device(name: str, default: bool) -> Table:
     threads = " x ".join(str(n) for n in device.max_threads_per_threadgroup)
     rows = {
         "description": device.description,
-        "built-in kernels": _origin(device.library_path),
-        "kernel variant": device.kernel_variant,
-        "shader compiler": device.shader_compiler,
-        "thread execution width": device.thread_execution_width,
+        "GPU family": device.gpu_family or "none imitated",
         "threads per threadgroup": f"{threads} at most",
         "threadgroup memory": f"{size(device.max_threadgroup_memory_length)} at most",
         "buffer length": f"{size(device.max_buffer_length)} at most",
         "unified memory": "yes" if device.has_unified_memory else "no",
         "memory in use": size(device.allocated_size),
         "memory pooled for reuse": size(device.pooled_size),
-        "kernels": ", ".join(device.kernels()),
+        **_kernels(device),
     }
     for key, value in rows.items():
         table.add_row(key, escape(str(value)))

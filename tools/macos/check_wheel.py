@@ -92,8 +92,8 @@ def problems(build: Build, wheel: Path, against: Path | None) -> list[str]:
 
 def expected_files(tree: Path, info: str) -> set[str]:
     package = tree / "python/metalloid"
-    files = {path.relative_to(package.parent).as_posix() for path in package.rglob("*")
-             if path.is_file() and path.suffix in (".py", ".typed")}  # fmt: skip
+    files = {path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    files = {path.relative_to(package.parent).as_posix() for path in files}
     files |= {MODULE, SHADERS, "metalloid/_core.pyi", "metalloid/ops.pyi"}
     return files | {
         f"{info}/{file}" for file in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE")
@@ -138,10 +138,10 @@ def audit(wheel: Path) -> list[str]:
 
 
 def compare_wheels(files: set[str], against: Path) -> list[str]:
-    """What is not there for both; extension and shaders have other names."""
+    """What is not there for both. Extension and shaders have other names; softmetal has files to compile with."""
     with zipfile.ZipFile(against) as archive:
         others = {name for name in archive.namelist() if not name.endswith("/")}
-    ours = re.compile(r"metalloid/(_core[.\w-]*\.so|metalloid\.metal(lib/.*)?)")
+    ours = re.compile(r"metalloid/(_core[.\w-]*\.so|metalloid\.metal(lib/.*)?|include/softmetal/.*)")
     mine, theirs = ({name for name in names if not ours.fullmatch(name)} for names in (files, others))
     found = [f"{name} is not in {against.name}" for name in sorted(mine - theirs)]
     return found + [f"{name} is only in {against.name}" for name in sorted(theirs - mine)]

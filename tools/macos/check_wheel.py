@@ -138,7 +138,7 @@ def audit(wheel: Path) -> list[str]:
 
 
 def compare_wheels(files: set[str], against: Path) -> list[str]:
-    """What is not there for both. Extension and shaders have other names; softmetal has files to compile with."""
+    """What is not in both. Extension and shaders have other names; softmetal has files to compile with."""
     with zipfile.ZipFile(against) as archive:
         others = {name for name in archive.namelist() if not name.endswith("/")}
     ours = re.compile(r"metalloid/(_core[.\w-]*\.so|metalloid\.metal(lib/.*)?|include/softmetal/.*)")

@@ -91,6 +91,7 @@ void Device::finish_all(std::chrono::milliseconds limit) {
     for (const auto& queue : device->queues()) {
       queue->timeline().wait(queue->timeline().last_committed(), deadline);
     }
+    device->keep_pipelines();
   }
 }
 
@@ -196,8 +197,18 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
 
 Library& Device::library() {
   std::lock_guard lock(library_mutex_);
-  if (!library_) library_ = Library::load(*this, library_path());
+  if (library_) return *library_;
+  const std::string path = library_path();
+  library_ = Library::load(*this, path);
+  pipeline_cache_ = std::make_unique<PipelineCache>(metal(), path);
+  library_->keep_pipelines(*pipeline_cache_);
   return *library_;
+}
+
+void Device::keep_pipelines() {
+  // A thread that is gone in the child of a fork may have held it.
+  std::unique_lock lock(library_mutex_, std::try_to_lock);
+  if (lock && pipeline_cache_) pipeline_cache_->save();
 }
 
 const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {

@@ -13,6 +13,7 @@
 #include "metalloid/buffer.h"
 #include "metalloid/fault.h"
 #include "metalloid/library.h"
+#include "metalloid/pipeline_cache.h"
 #include "metalloid/queue.h"
 #include "metalloid/software.h"
 #include "metalloid/storage.h"
@@ -32,7 +33,8 @@ class Device {
   static std::vector<std::string> names();
   // `name` empty: what METALLOID_DEVICE says, else the system's default device. Throws DeviceError.
   static Device& open(std::string_view name = {});
-  // Waits, for a bounded time, until every device that was opened is idle.
+  // Waits, for a bounded time, until every device that was opened is idle, and keeps what the next process
+  // can use.
   static void finish_all(std::chrono::milliseconds limit);
 
   Device(const Device&) = delete;
@@ -65,6 +67,8 @@ class Device {
   void empty_cache() { pool_.empty_cache(); }
 
   Library& library();
+  // Of the built-in kernels; null before they are loaded. Not for threads that might load them.
+  PipelineCache* pipeline_cache() { return pipeline_cache_.get(); }
   // Kernels of somebody's own. Throws CompileError; see compile.h.
   std::shared_ptr<Library> compile(const CompileRequest& request);
 
@@ -98,6 +102,7 @@ class Device {
 
  private:
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
+  void keep_pipelines();
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
   uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
@@ -113,6 +118,7 @@ class Device {
   std::array<std::unique_ptr<Queue>, kMaxQueues> queues_;
   std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
+  std::unique_ptr<PipelineCache> pipeline_cache_;
   std::unique_ptr<Library> library_;
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;
 };

@@ -183,6 +183,7 @@ NS::UInteger Device::maxThreadgroupMemoryLength() const { return softmetal::kMax
 Size Device::maxThreadsPerThreadgroup() const {
   return Size(softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide);
 }
+NS::UInteger Device::maximumConcurrentCompilationTaskCount() const { return 0; }
 NS::String* Device::name() const {
   return softmetal::autoreleased_string(impl(this)->executor.device_name());
 }

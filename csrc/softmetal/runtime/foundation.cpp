@@ -1,5 +1,7 @@
 #include "softmetal/runtime/foundation.h"
 
+#include <sys/utsname.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdarg>
@@ -549,6 +551,16 @@ Dictionary* Error::userInfo() const {
 String* Error::localizedDescription() const { return softmetal::autoreleased_string(impl(this)->message()); }
 String* Error::localizedFailureReason() const {
   return userInfo()->object<String>(LocalizedFailureReasonErrorKey);
+}
+
+ProcessInfo* ProcessInfo::processInfo() {
+  static auto* const info = new softmetal::ProcessInfo;
+  return face(info);
+}
+String* ProcessInfo::operatingSystemVersionString() const {
+  utsname system{};
+  uname(&system);
+  return softmetal::autoreleased_string(softmetal::text("%s %s", system.release, system.version));
 }
 
 URL* URL::fileURLWithPath(const String* pPath) { return alloc()->initFileURLWithPath(pPath)->autorelease(); }

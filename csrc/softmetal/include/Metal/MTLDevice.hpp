@@ -9,6 +9,8 @@
 
 namespace MTL {
 
+class BinaryArchive;
+class BinaryArchiveDescriptor;
 class Buffer;
 class CommandQueue;
 class CommandQueueDescriptor;
@@ -76,8 +78,11 @@ class Device : public NS::Referencing<Device> {
   NS::UInteger maxBufferLength() const;
   NS::UInteger maxThreadgroupMemoryLength() const;
   Size maxThreadsPerThreadgroup() const;
+  // None: what a pipeline runs was compiled with its library.
+  NS::UInteger maximumConcurrentCompilationTaskCount() const;
   NS::String* name() const;
 
+  BinaryArchive* newBinaryArchive(const MTL::BinaryArchiveDescriptor* descriptor, NS::Error** error);
   Buffer* newBuffer(NS::UInteger length, MTL::ResourceOptions options);
   Buffer* newBuffer(const void* pointer, NS::UInteger length, MTL::ResourceOptions options);
   // Shares the caller's memory; null unless address and length are multiples of the page size.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "MTLArgument.hpp"
+#include "MTLBinaryArchive.hpp"
 #include "MTLBuffer.hpp"
 #include "MTLCommandBuffer.hpp"
 #include "MTLCommandEncoder.hpp"

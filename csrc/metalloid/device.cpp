@@ -100,7 +100,8 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
       checked_(software::is_checked(metal_.get())),
-      pool_(this, metal_.get()),
+      residency_(metal_.get()),
+      pool_(this, metal_.get(), &residency_),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   queue("");
 }
@@ -232,6 +233,7 @@ void Device::survive_forks() {
       device->queues_mutex_.lock();
       for (const auto& queue : device->queues()) queue->timeline().commit_mutex().lock();
       device->pool_.mutex().lock();
+      device->residency_.mutex().lock();
       for (const auto& queue : device->queues()) {
         queue->timeline().mutex().lock();
         queue->watcher().mutex().lock();
@@ -244,6 +246,7 @@ void Device::survive_forks() {
         queue->watcher().mutex().unlock();
         queue->timeline().mutex().unlock();
       }
+      device->residency_.mutex().unlock();
       device->pool_.mutex().unlock();
       for (const auto& queue : device->queues()) queue->timeline().commit_mutex().unlock();
       device->queues_mutex_.unlock();

@@ -15,6 +15,7 @@
 #include "metalloid/library.h"
 #include "metalloid/pipeline_cache.h"
 #include "metalloid/queue.h"
+#include "metalloid/residency.h"
 #include "metalloid/software.h"
 #include "metalloid/storage.h"
 
@@ -88,6 +89,8 @@ class Device {
   void retire();
   // Takes back the memory that was freed while work used it.
   void collect() { pool_.collect(); }
+  // Which of its memory needs no mention where it is replayed.
+  Residency& residency() { return residency_; }
   MTL::Device* metal() const { return metal_.get(); }
 
   // The device's own queue, and one of that label, made when it is first asked for. Throws Error when there
@@ -113,6 +116,7 @@ class Device {
   const std::string description_;
   std::atomic<bool> checked_;
   FaultLog faults_;
+  Residency residency_;
   StoragePool pool_;
   std::mutex queues_mutex_;
   std::array<std::unique_ptr<Queue>, kMaxQueues> queues_;

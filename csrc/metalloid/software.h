@@ -28,6 +28,9 @@ struct CheckSettings {
 CheckSettings check_settings();
 void set_check_settings(const CheckSettings& settings);
 
+// The next command buffer that is committed, on whatever device, ends in this error.
+void fail_next_command_buffer(MTL::CommandBufferError code);
+
 // Whether kernels on the device are checked.
 bool is_checked(const MTL::Device* device);
 

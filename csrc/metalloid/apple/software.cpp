@@ -13,6 +13,8 @@ CheckSettings check_settings() {
 
 void set_check_settings(const CheckSettings&) {}
 
+void fail_next_command_buffer(MTL::CommandBufferError) {}
+
 bool is_checked(const MTL::Device*) { return false; }
 
 KernelInfo kernel_info(const MTL::ComputePipelineState*) { return {}; }

@@ -5,6 +5,7 @@
 
 #include "softmetal/jit/setup.h"
 #include "softmetal/runtime/library.h"
+#include "softmetal/runtime/softmetal.h"
 #include "softmetal/simt/settings.h"
 
 namespace metalloid::software {
@@ -38,6 +39,8 @@ CheckSettings check_settings() {
 void set_check_settings(const CheckSettings& wanted) {
   softmetal::simt::set_settings({wanted.enabled, wanted.non_finite, wanted.seed, wanted.time_limit});
 }
+
+void fail_next_command_buffer(MTL::CommandBufferError code) { softmetal::fail_next_command_buffer(code); }
 
 bool is_checked(const MTL::Device* device) {
   return softmetal::impl(device)->executor.checks() && check_settings().enabled;

@@ -22,6 +22,8 @@ class Fence;
 class IndirectCommandBuffer;
 class IndirectCommandBufferDescriptor;
 class Library;
+class ResidencySet;
+class ResidencySetDescriptor;
 class SharedEvent;
 
 _MTL_ENUM(NS::Integer, GPUFamily){
@@ -123,6 +125,8 @@ class Device : public NS::Referencing<Device> {
   // The same on a thread of its own. The handler has to retain the library to keep it.
   void newLibrary(const NS::String* pSource, const MTL::CompileOptions* pOptions,
                   const MTL::NewLibraryCompletionHandlerFunction& completionHandler);
+
+  ResidencySet* newResidencySet(const MTL::ResidencySetDescriptor* desc, NS::Error** error);
 
   uint64_t recommendedMaxWorkingSetSize() const;
   uint64_t registryID() const;

@@ -16,7 +16,7 @@ Object* ResidencyDescriptor::clone() {
 void ResidencySet::add(Allocation* allocation) {
   if (!allocation) return report_misuse("ResidencySet::addAllocation: allocation is null, needs one");
   std::lock_guard lock(mutex_);
-  allocations_.emplace(allocation, Ref<Allocation>(allocation));
+  if (allocations_.emplace(allocation, Ref<Allocation>(allocation)).second) added_.push_back(allocation);
 }
 
 void ResidencySet::remove(Allocation* allocation) {
@@ -36,8 +36,11 @@ void ResidencySet::clear() {
 void ResidencySet::commit() {
   std::vector<Ref<Allocation>> gone;  // when the lock has
   std::lock_guard lock(mutex_);
-  resident_.clear();
-  for (const auto& [key, allocation] : allocations_) resident_.insert(resident_.end(), key);
+  for (const Ref<Allocation>& each : removed_) resident_.erase(each.get());
+  // Some may have been removed again, and some of the removed added.
+  for (const Allocation* each : added_)
+    if (allocations_.count(each)) resident_.insert(each);
+  added_.clear();
   gone.swap(removed_);
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <map>
 #include <mutex>
-#include <set>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <Metal/Metal.hpp>
@@ -39,9 +39,11 @@ class ResidencySet final : public Object {
 
  private:
   mutable std::mutex mutex_;
-  std::map<const Allocation*, Ref<Allocation>> allocations_;
-  std::set<const Allocation*> resident_;
-  std::vector<Ref<Allocation>> removed_;  // and resident until the next commit
+  std::unordered_map<const Allocation*, Ref<Allocation>> allocations_;
+  std::unordered_set<const Allocation*> resident_;
+  // Since the last commit. What was removed is resident until the next.
+  std::vector<const Allocation*> added_;
+  std::vector<Ref<Allocation>> removed_;
 };
 SOFTMETAL_BRIDGE(MTL::ResidencySet, ResidencySet)
 

@@ -40,11 +40,36 @@ def test_the_cache_is_listed_and_cleared(tmp_path):
     (entry,) = cache.glob("*.so")
     said = cache_command(cache, "list")
     assert entry.stem in said and "KiB" in said and "libraries 1" in said
-    assert "deleted 1 " in cache_command(cache, "clear")
+    assert "deleted libraries 1, " in cache_command(cache, "clear")
     assert list(cache.iterdir()) == []
     assert "libraries 0" in cache_command(cache)
     python(cache, "-c", COMPILE)
     assert len(list(cache.glob("*.so"))) == 1
+
+
+PIPELINES = """
+import metalloid as ml, numpy as np
+dev = ml.Device("cpu")
+with dev.commands() as cmd:
+    ml.ops.add(cmd, dev.array(np.ones(4, np.float32)), dev.array(np.ones(4, np.float32)))
+"""
+
+
+def test_pipelines_are_kept_where_asked_for(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    python(cache, "-c", PIPELINES)
+    assert not cache.exists()  # nothing is compiled for them here
+    monkeypatch.setenv("METALLOID_PIPELINE_CACHE", "1")
+    python(cache, "-c", PIPELINES)
+    (archive,) = cache.iterdir()
+    assert archive.name.startswith("pipelines-") and archive.suffix == ".metalarchive"
+    before = archive.stat().st_ino
+    python(cache, "-c", PIPELINES)
+    assert [entry.stat().st_ino for entry in cache.iterdir()] == [before]
+    said = cache_command(cache, "list")
+    assert archive.stem in said and "libraries 0, archives of pipelines 1" in said
+    assert "archives of pipelines 1" in cache_command(cache, "clear")
+    assert list(cache.iterdir()) == []
 
 
 def test_only_a_folder_of_ones_own_is_cleared(tmp_path):

@@ -27,6 +27,7 @@ void bind_encoder(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_ops(nb::module_& m);
 void bind_trace(nb::module_& m);
+void bind_capture(nb::module_& m);
 
 // A new exception class, as an attribute of the module too.
 PyObject* make_error(nb::module_& m, const char* name, const char* doc, nb::handle bases);

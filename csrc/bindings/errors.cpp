@@ -34,7 +34,9 @@ nb::object exception_of(const std::exception_ptr& thrown) {
     instance.attr("log") = e.log();
     return instance;
   } catch (const DeviceError& e) {
-    return make(device_error, e);
+    nb::object instance = make(device_error, e);
+    instance.attr("code") = e.code();
+    return instance;
   } catch (const Error& e) {
     return make(error, e);
   }
@@ -62,9 +64,17 @@ void bind_errors(nb::module_& m) {
       error);
   device_error = make_error(
       m, "DeviceError",
-      "There is no such device, it is out of memory, or a command buffer ended in an error.", error);
+      "There is no such device, it is out of memory, or a command buffer ended in an error.\n\n"
+      "``code`` says which one, where that is known: \"out_of_memory\", \"timeout\", \"page_fault\",\n"
+      "\"access_revoked\", \"not_permitted\", \"invalid_resource\", \"stack_overflow\", \"device_removed\" "
+      "or\n"
+      "\"internal\"; else it is \"\". After \"access_revoked\" and \"device_removed\" the device takes no "
+      "work\n"
+      "of the process any more.",
+      error);
   // What an instance has in any case, also one that Python code made.
   nb::handle(compile_error).attr("log") = "";
+  nb::handle(device_error).attr("code") = "";
   nb::register_exception_translator(translate);
   bind_faults(m, error);
 }

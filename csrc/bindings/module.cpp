@@ -107,6 +107,7 @@ NB_MODULE(_core, m) {
   bind_device(m);
   bind_ops(m);
   bind_trace(m);
+  bind_capture(m);
 
   init_encoders();
   set_wait_hook(check_signals);

@@ -316,8 +316,11 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
       continue;
     }
     if (!std::exchange(told, true)) {
-      encoder_->useResources(resources.data(), resources.size(),
-                             MTL::ResourceUsageRead | MTL::ResourceUsageWrite);
+      device_.residency().apply();
+      if (!resources.empty()) {
+        encoder_->useResources(resources.data(), resources.size(),
+                               MTL::ResourceUsageRead | MTL::ResourceUsageWrite);
+      }
     }
     // A barrier inside a command buffer of Metal's does not reach into the one before.
     if (place > first) encoder_->memoryBarrier(MTL::BarrierScopeBuffers);

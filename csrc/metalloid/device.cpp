@@ -93,6 +93,7 @@ void Device::finish_all(std::chrono::milliseconds limit) {
     for (const auto& queue : device->queues()) {
       queue->timeline().wait(queue->timeline().last_committed(), deadline);
     }
+    device->keep_pipelines();
   }
 }
 
@@ -102,7 +103,8 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       description_(to_string(metal_->name())),
       gpu_family_(software::gpu_family(metal_.get())),
       checked_(software::is_checked(metal_.get())),
-      pool_(this, metal_.get()),
+      residency_(metal_.get()),
+      pool_(this, metal_.get(), &residency_),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   queue("");
 }
@@ -202,9 +204,20 @@ Library& Device::library() {
   // Loading may compile, which takes long and asks for things that who waits for it here must not hold.
   BlockScope blocked;
   std::lock_guard lock(library_mutex_);
-  if (!library_) library_ = Library::load(*this, library_path());
+  if (!library_) {
+    const std::string path = library_path();
+    library_ = Library::load(*this, path);
+    pipeline_cache_ = std::make_unique<PipelineCache>(metal(), path);
+    library_->keep_pipelines(*pipeline_cache_);
+  }
   loaded_.store(library_.get(), std::memory_order_release);
   return *library_;
+}
+
+void Device::keep_pipelines() {
+  // A thread that is gone in the child of a fork may have held it.
+  std::unique_lock lock(library_mutex_, std::try_to_lock);
+  if (lock && pipeline_cache_) pipeline_cache_->save();
 }
 
 const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {
@@ -228,6 +241,7 @@ void Device::survive_forks() {
       device->queues_mutex_.lock();
       for (const auto& queue : device->queues()) queue->timeline().commit_mutex().lock();
       device->pool_.mutex().lock();
+      device->residency_.mutex().lock();
       for (const auto& queue : device->queues()) {
         queue->timeline().mutex().lock();
         queue->watcher().mutex().lock();
@@ -240,6 +254,7 @@ void Device::survive_forks() {
         queue->watcher().mutex().unlock();
         queue->timeline().mutex().unlock();
       }
+      device->residency_.mutex().unlock();
       device->pool_.mutex().unlock();
       for (const auto& queue : device->queues()) queue->timeline().commit_mutex().unlock();
       device->queues_mutex_.unlock();

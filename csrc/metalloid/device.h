@@ -13,7 +13,9 @@
 #include "metalloid/buffer.h"
 #include "metalloid/fault.h"
 #include "metalloid/library.h"
+#include "metalloid/pipeline_cache.h"
 #include "metalloid/queue.h"
+#include "metalloid/residency.h"
 #include "metalloid/software.h"
 #include "metalloid/storage.h"
 
@@ -32,7 +34,8 @@ class Device {
   static std::vector<std::string> names();
   // `name` empty: what METALLOID_DEVICE says, else the system's default device. Throws DeviceError.
   static Device& open(std::string_view name = {});
-  // Waits, for a bounded time, until every device that was opened is idle.
+  // Waits, for a bounded time, until every device that was opened is idle, and keeps what the next process
+  // can use.
   static void finish_all(std::chrono::milliseconds limit);
 
   Device(const Device&) = delete;
@@ -67,6 +70,8 @@ class Device {
   void empty_cache() { pool_.empty_cache(); }
 
   Library& library();
+  // Of the built-in kernels; null before they are loaded. Not for threads that might load them.
+  PipelineCache* pipeline_cache() { return pipeline_cache_.get(); }
   // Kernels of somebody's own. Throws CompileError; see compile.h.
   std::shared_ptr<Library> compile(const CompileRequest& request);
 
@@ -86,6 +91,8 @@ class Device {
   void retire();
   // Takes back the memory that was freed while work used it.
   void collect() { pool_.collect(); }
+  // Which of its memory needs no mention where it is replayed.
+  Residency& residency() { return residency_; }
   MTL::Device* metal() const { return metal_.get(); }
 
   // The device's own queue, and one of that label, made when it is first asked for. Throws Error when there
@@ -100,6 +107,7 @@ class Device {
 
  private:
   Device(std::string name, NS::SharedPtr<MTL::Device> metal);
+  void keep_pipelines();
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
   uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
@@ -111,11 +119,13 @@ class Device {
   const std::string gpu_family_;
   std::atomic<bool> checked_;
   FaultLog faults_;
+  Residency residency_;
   StoragePool pool_;
   std::mutex queues_mutex_;
   std::array<std::unique_ptr<Queue>, kMaxQueues> queues_;
   std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
+  std::unique_ptr<PipelineCache> pipeline_cache_;
   std::unique_ptr<Library> library_;
   std::atomic<Library*> loaded_{nullptr};
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;

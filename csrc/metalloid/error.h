@@ -5,6 +5,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace metalloid {
@@ -33,7 +34,13 @@ class CompileError : public Error {
 // The device refused or failed: no such device, out of memory, a command buffer that ended in an error.
 class DeviceError : public Error {
  public:
-  using Error::Error;
+  explicit DeviceError(const std::string& message, std::string code = {})
+      : Error(message), code_(std::move(code)) {}
+  // Which one, where Metal says so: a name of command_buffer_error.h.
+  const std::string& code() const { return code_; }
+
+ private:
+  std::string code_;
 };
 
 // Joins its arguments into a message: text("weight has ", n, " elements").

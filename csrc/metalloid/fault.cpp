@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "metalloid/timeline.h"
+
 namespace metalloid {
 
 namespace {
@@ -118,6 +120,17 @@ bool FaultLog::take(const Faults& faults) {
   list.insert(list.end(), faults.begin(), faults.begin() + static_cast<long>(std::min(room, faults.size())));
   if (mode == CheckMode::warn) any_warning_.store(true, std::memory_order_release);
   return true;
+}
+
+void FaultLog::lose(std::shared_ptr<const Failure> failure) {
+  std::lock_guard lock(mutex_);
+  if (!loss_) loss_ = std::move(failure);
+  lost_.store(true, std::memory_order_release);
+}
+
+void FaultLog::refuse(const char* operation) const {
+  std::lock_guard lock(mutex_);
+  loss_->raise(text(operation, ": the device was lost when an earlier command buffer failed: "));
 }
 
 Faults FaultLog::collected() const {

@@ -68,6 +68,8 @@ enum class CheckMode : uint8_t { raise, warn, collect, off };
 inline constexpr std::string_view kCheckModes[] = {"raise", "warn", "collect", "off"};
 
 // The faults that nobody has been told of. Safe to use from any thread.
+struct Failure;
+
 class FaultLog {
  public:
   CheckMode mode() const { return mode_.load(std::memory_order_relaxed); }
@@ -81,13 +83,25 @@ class FaultLog {
   // Those to warn of, once. Costs one load when there are none.
   Faults warnings();
 
+  // The failure after which the device takes no work any more: the first, as others follow from it.
+  void lose(std::shared_ptr<const Failure> failure);
+  // Throws DeviceError, which names `operation`, if there was one. Costs one load if not.
+  void check_alive(const char* operation) const {
+    if (lost_.load(std::memory_order_acquire)) [[unlikely]]
+      refuse(operation);
+  }
+
  private:
+  [[noreturn]] void refuse(const char* operation) const;
+
   static constexpr size_t kMost = 10000;
 
   std::atomic<CheckMode> mode_{CheckMode::raise};
   std::atomic<bool> any_warning_{false};
   mutable std::mutex mutex_;
   Faults collected_, warnings_;
+  std::atomic<bool> lost_{false};
+  std::shared_ptr<const Failure> loss_;
 };
 
 }  // namespace metalloid

@@ -234,6 +234,7 @@ const Pipeline& Library::pipeline(std::string_view name) {
 
 std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::FunctionConstantValues* values,
                                             std::vector<KernelConstant> constants) {
+  constexpr auto kReflected = MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo;
   NS::Error* error = nullptr;
   NS::SharedPtr<MTL::Function> specialized =
       values ? NS::TransferPtr(library_->newFunction(ns_string(std::string(name)).get(), values, &error))
@@ -249,9 +250,10 @@ std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::Fu
     if (state) break;
     descriptor->setSupportIndirectCommandBuffers(indirect);
     error = nullptr;
-    state = NS::TransferPtr(device_.metal()->newComputePipelineState(
-        descriptor.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
-        &error));
+    if (cache_) state = cache_->make(descriptor.get(), kReflected, &reflection);
+    if (state) break;
+    state = NS::TransferPtr(
+        device_.metal()->newComputePipelineState(descriptor.get(), kReflected, &reflection, &error));
   }
   if (!state) {
     throw DeviceError(text("kernel ", name, ": no pipeline: ", describe(error, "Metal gave no reason")));

@@ -12,6 +12,7 @@
 
 #include "metalloid/kernel.h"
 #include "metalloid/metal.h"
+#include "metalloid/pipeline_cache.h"
 
 namespace metalloid {
 
@@ -45,6 +46,8 @@ class Library {
   std::vector<KernelConstant> constants(std::string_view name) const;
   // The same for the operations: what is missing is the library's fault, so a DeviceError.
   const Pipeline& pipeline(std::string_view name);
+  // Has its pipelines kept for the next process. To be called before anybody else has it.
+  void keep_pipelines(PipelineCache& cache) { cache_ = &cache; }
 
  private:
   NS::SharedPtr<MTL::Function> function(std::string_view name) const;
@@ -54,6 +57,7 @@ class Library {
   Device& device_;
   const NS::SharedPtr<MTL::Library> library_;
   const std::string path_;
+  PipelineCache* cache_ = nullptr;
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<const Kernel>> kernels_;
 };

@@ -117,7 +117,9 @@ void Program::set_buffer(uint32_t step, uint32_t place, Storage* storage, uint64
   Binding& binding = bindings_[steps_[step].first_binding + place];
   binding.storage = storage;
   binding.offset = offset;
-  if (!commands_.empty()) record_binding(command(step), binding);
+  if (commands_.empty()) return;
+  AutoreleaseScope scope;
+  record_binding(command(step), binding);
 }
 
 void Program::set_bytes(uint32_t step, uint32_t place, std::span<const std::byte> bytes) {
@@ -153,8 +155,11 @@ void Program::record_binding(MTL::IndirectComputeCommand* command, const Binding
 
 void Program::list_resources() {
   resources_.clear();
-  for (const StorageRef& storage : storages_) resources_.push_back(storage->buffer.get());
-  if (constants_) resources_.push_back(constants_->storage()->buffer.get());
+  const auto list = [this](const Storage& storage) {
+    if (!storage.resident) resources_.push_back(storage.buffer.get());
+  };
+  for (const StorageRef& storage : storages_) list(*storage.get());
+  if (constants_) list(*constants_->storage());
 }
 
 void Program::record_commands() {

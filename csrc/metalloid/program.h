@@ -65,7 +65,7 @@ class Program {
   // Metal's own recording of the steps from `first` on, where the device has such a thing: it begins with the
   // command `begin` and holds `count` of the steps. Null where they have to be encoded one by one.
   const MTL::IndirectCommandBuffer* commands(uint32_t first, uint32_t& begin, uint32_t& count) const;
-  // All memory that the recording uses, which Metal has to be told of.
+  // The memory that the recording uses and Metal has to be told of: what is not resident anyway.
   const std::vector<const MTL::Resource*>& resources() const { return resources_; }
 
  private:

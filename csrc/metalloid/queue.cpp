@@ -84,10 +84,12 @@ Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log,
   if (!metal_ || !fence_) throw DeviceError("Device: Metal gave no command queue");
   telling_->setRetainedReferences(false);
   telling_->setErrorOptions(MTL::CommandBufferErrorOptionEncoderExecutionStatus);
+  device.residency().attach(metal_.get());
   if (!label_.empty()) metal_->setLabel(ns_string(label_).get());
 }
 
 NS::SharedPtr<MTL::CommandBuffer> Queue::begin_command_buffer(bool named) {
+  device_.faults().check_alive("Device.commands");
   if (open_.fetch_add(1, std::memory_order_relaxed) >= kOpenCommandBuffers) {
     open_.fetch_sub(1, std::memory_order_relaxed);
     throw Error(text("Device.commands: ", kOpenCommandBuffers,
@@ -126,6 +128,7 @@ void Queue::drop_command_buffer() {
 
 uint64_t Queue::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used,
                        Kept kept) {
+  device_.faults().check_alive("CommandEncoder.commit");
   uint64_t serial = timeline_.commit(buffer, used, std::move(kept));
   open_.fetch_sub(1, std::memory_order_relaxed);
   device_.committed();

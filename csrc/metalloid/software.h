@@ -38,6 +38,9 @@ std::string settings_problem();
 // The newest of Apple's GPU families that the device has, such as "apple8", or that it imitates; else empty.
 std::string gpu_family(MTL::Device* device);
 
+// The next command buffer that is committed, on whatever device, ends in this error.
+void fail_next_command_buffer(MTL::CommandBufferError code);
+
 // Whether kernels on the device are checked.
 bool is_checked(const MTL::Device* device);
 

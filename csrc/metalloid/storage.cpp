@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "metalloid/device.h"
+#include "metalloid/residency.h"
 
 namespace metalloid {
 
@@ -55,8 +56,8 @@ void StoragePool::List<L>::remove(Storage* storage) {
   (storage->older[L] ? storage->older[L]->newer[L] : oldest) = storage->newer[L];
 }
 
-StoragePool::StoragePool(Device* device, MTL::Device* metal)
-    : device_(device), metal_(metal), page_(page_size()), limit_(cache_limit(metal)) {}
+StoragePool::StoragePool(Device* device, MTL::Device* metal, Residency* residency)
+    : device_(device), metal_(metal), residency_(residency), page_(page_size()), limit_(cache_limit(metal)) {}
 
 StorageRef StoragePool::allocate(uint64_t bytes) {
   uint64_t pages = std::max<uint64_t>((bytes + page_ - 1) / page_, 1);
@@ -90,11 +91,13 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
     empty_cache();
     buffer = NS::TransferPtr(metal_->newBuffer(capacity, kOptions));
   }
-  if (!buffer) throw DeviceError(text("out of memory: the device has no ", capacity, " bytes to give"));
+  if (!buffer)
+    throw DeviceError(text("out of memory: the device has no ", capacity, " bytes to give"), "out_of_memory");
   storage = new Storage;
   storage->device = device_;
   storage->pool = this;
   storage->contents = static_cast<std::byte*>(buffer->contents());
+  storage->resident = residency_->add(buffer.get());
   storage->buffer = std::move(buffer);
   storage->capacity = capacity;
   storage->size_class = size_class;
@@ -143,6 +146,7 @@ void StoragePool::back(Storage* placeholder) {
   if (placeholder->backed.load(std::memory_order_relaxed)) return;
   placeholder->buffer = std::move(made->buffer);
   placeholder->contents = made->contents;
+  placeholder->resident = std::exchange(made->resident, false);
   placeholder->capacity = made->capacity;
   placeholder->size_class = made->size_class;
   placeholder->backed.store(true, std::memory_order_release);
@@ -244,6 +248,12 @@ void StoragePool::forget(Storage* storage) {
 }
 
 void StoragePool::destroy(Garbage& garbage) {
+  if (garbage.empty()) return;
+  std::vector<const MTL::Allocation*> resident;
+  for (const Storage* storage : garbage) {
+    if (storage->resident) resident.push_back(storage->buffer.get());
+  }
+  residency_->remove(resident);
   for (Storage* storage : garbage) {
     void (*release_owner)(void*) = storage->release_owner;
     void* owner = storage->owner;

@@ -15,6 +15,7 @@
 namespace metalloid {
 
 class Device;
+class Residency;
 class StoragePool;
 
 // How many queues a device can have.
@@ -32,6 +33,7 @@ struct Storage {
   uint64_t capacity = 0;
   uint32_t size_class = 0;
   bool readonly = false;
+  bool resident = false;  // in the device's residency set
 
   std::atomic<uint32_t> references{0};
   // The last committed command buffer of each queue that uses it.
@@ -91,7 +93,7 @@ class StorageRef {
 // holds those that the device still uses until it has finished.
 class StoragePool {
  public:
-  StoragePool(Device* device, MTL::Device* metal);
+  StoragePool(Device* device, MTL::Device* metal, Residency* residency);
 
   StorageRef allocate(uint64_t bytes);
   // Memory of somebody else's: page-aligned, and mapped up to the end of its last page. `release_owner`
@@ -135,10 +137,11 @@ class StoragePool {
   bool keep_waiting(Storage* storage, uint32_t first);
   Storage* take_cached(uint32_t size_class);
   void forget(Storage* storage);
-  static void destroy(Garbage& garbage);
+  void destroy(Garbage& garbage);
 
   Device* const device_;
   MTL::Device* const metal_;
+  Residency* const residency_;
   const uint64_t page_;
   const uint64_t limit_;
 

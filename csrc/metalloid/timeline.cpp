@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "metalloid/command_buffer_error.h"
 #include "metalloid/error.h"
 #include "metalloid/storage.h"
 
@@ -71,7 +72,7 @@ std::string describe(const NS::Error* error, const char* otherwise) {
 void Failure::raise(const std::string& what) const {
   told.store(true, std::memory_order_relaxed);
   if (!faults.empty()) throw KernelFault(reason, faults);
-  throw DeviceError(what + reason);
+  throw DeviceError(what + reason, code);
 }
 
 Timeline::Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked)
@@ -130,8 +131,13 @@ void Timeline::retire() {
       failure->faults = faults_of(error);
       if (failure->faults.empty()) {
         if (std::string where = encoders_of(error); !where.empty()) failure->reason += "; in " + where;
+        const CommandBufferError& known = describe_command_buffer_error(error);
+        failure->code = known.name;
+        failure->lost = known.lost;
+        if (!known.advice.empty()) failure->reason += text(" (", known.name, ": ", known.advice, ')');
       }
       failure->raises = failure->faults.empty() || !log_->take(failure->faults);
+      if (failure->lost) log_->lose(failure);
       if (failures_.size() == kFailuresKept) failures_.pop_front();
       failures_.emplace_back(front.serial, std::move(failure));
       any_failure_.store(true, std::memory_order_release);

@@ -61,12 +61,14 @@ bool wait_for_value(MTL::SharedEvent* event, uint64_t value, const Deadline& dea
 // Why a command buffer failed.
 struct Failure {
   std::string reason;
+  std::string code;   // of the DeviceError
+  bool lost = false;  // and the device with it
   Faults faults;
   bool raises = true;                     // false: the faults have been dealt with
   mutable std::atomic<bool> told{false};  // raised once
 
   // Throws KernelFault, or DeviceError with `what` before the reason.
-  void raise(const std::string& what) const;
+  [[noreturn]] void raise(const std::string& what) const;
 };
 
 class Timeline {

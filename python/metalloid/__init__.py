@@ -10,12 +10,13 @@
 
 A Device makes Buffers and CommandEncoders; the operations are in metalloid.ops, NumPy oracles for them in
 metalloid.reference. Device.compile() makes kernels of your own, CommandEncoder.dispatch() runs them. trace()
-and profile() tell what ran when.
+and profile() tell what ran when, capture() has Metal record it for Xcode.
 """
 
 from collections import namedtuple as _namedtuple
 
 from . import ops
+from ._capture import capture
 from ._core import (
     Buffer,
     CheckSettings,
@@ -104,6 +105,7 @@ __all__ = [
     "ValidationError",
     "bfloat16",
     "bool_",
+    "capture",
     "check_settings",
     "devices",
     "float16",

@@ -29,10 +29,6 @@ struct Seal {
 constexpr const char* kPartial = ".partial-";
 constexpr time_t kAbandoned = 3600;  // seconds after which nobody writes to a partial file any more
 
-bool only_ours(const struct stat& status) {
-  return status.st_uid == geteuid() && !(status.st_mode & (S_IWGRP | S_IWOTH));
-}
-
 bool read_all(int fd, void* data, size_t bytes, off_t offset) {
   auto* at = static_cast<char*>(data);
   while (bytes > 0) {
@@ -103,34 +99,10 @@ void sweep(int folder) {
 
 }  // namespace
 
-Descriptor::~Descriptor() {
-  if (fd_ >= 0) close(fd_);
-}
-Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  return *this;
-}
-
 Cache::Cache(const std::string& directory) : directory_(directory) {
-  const std::string why = directory_.empty() ? "no folder is set" : open_folder();
+  const std::string why =
+      directory_.empty() ? "no folder is set" : metalloid::open_private_folder(directory_, folder_);
   if (!why.empty()) problem_ = directory_.empty() ? why : "\"" + directory_ + "\" " + why;
-}
-
-std::string Cache::open_folder() {
-  const std::filesystem::path path(directory_);
-  std::error_code failed;
-  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), failed);
-  if (mkdir(directory_.c_str(), 0700) != 0 && errno != EEXIST)
-    return std::string("cannot be made: ") + std::strerror(errno);
-  // A link is fine when it is ours; somebody else's could lead anywhere tomorrow.
-  struct stat status;
-  if (lstat(directory_.c_str(), &status) != 0 || status.st_uid != geteuid()) return "belongs to another user";
-  Descriptor folder(open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder) return std::string("cannot be opened: ") + std::strerror(errno);
-  if (fstat(folder.get(), &status) != 0 || status.st_uid != geteuid()) return "belongs to another user";
-  if (!only_ours(status)) return "can be written to by other users, needs mode 0700";
-  folder_ = std::move(folder);
-  return {};
 }
 
 std::string Cache::find(const std::string& key) const {
@@ -138,7 +110,8 @@ std::string Cache::find(const std::string& key) const {
   const std::string name = key + ".so";
   const Descriptor file(openat(folder_.get(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat status;
-  if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) || !only_ours(status)) return {};
+  if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) || !metalloid::only_ours(status))
+    return {};
   if (!is_whole(file.get(), status.st_size)) return {};
   // Through the descriptor, so that this is the folder that was looked at, whatever its name means by now.
   const std::string through = "/proc/self/fd/" + std::to_string(folder_.get()) + "/" + name;

@@ -3,22 +3,11 @@
 
 #include <string>
 
+#include "metalloid/private_folder.h"
+
 namespace softmetal::jit {
 
-// A file descriptor that is closed with it.
-class Descriptor {
- public:
-  explicit Descriptor(int fd = -1) : fd_(fd) {}
-  ~Descriptor();
-  Descriptor(Descriptor&& other) noexcept : fd_(other.fd_) { other.fd_ = -1; }
-  Descriptor& operator=(Descriptor&& other) noexcept;
-
-  int get() const { return fd_; }
-  explicit operator bool() const { return fd_ >= 0; }
-
- private:
-  int fd_;
-};
+using metalloid::Descriptor;
 
 class Cache {
  public:
@@ -34,8 +23,6 @@ class Cache {
   void keep(const std::string& key, const std::string& file) const;
 
  private:
-  std::string open_folder();  // what is wrong with it
-
   std::string directory_, problem_;
   Descriptor folder_;
 };

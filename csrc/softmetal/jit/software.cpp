@@ -6,6 +6,7 @@
 #include "softmetal/jit/setup.h"
 #include "softmetal/runtime/library.h"
 #include "softmetal/runtime/limits.h"
+#include "softmetal/runtime/softmetal.h"
 #include "softmetal/simt/settings.h"
 
 namespace metalloid::software {
@@ -48,6 +49,8 @@ std::string gpu_family(MTL::Device*) {
   const softmetal::GpuFamily* family = softmetal::limit_settings().family;
   return family ? family->name : "";
 }
+
+void fail_next_command_buffer(MTL::CommandBufferError code) { softmetal::fail_next_command_buffer(code); }
 
 bool is_checked(const MTL::Device* device) {
   return softmetal::impl(device)->executor.checks() && check_settings().enabled;

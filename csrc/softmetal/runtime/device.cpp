@@ -205,6 +205,7 @@ NS::UInteger Device::maxThreadgroupMemoryLength() const { return softmetal::kMax
 Size Device::maxThreadsPerThreadgroup() const {
   return Size(softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide, softmetal::kMaxThreadgroupSide);
 }
+NS::UInteger Device::maximumConcurrentCompilationTaskCount() const { return 0; }
 NS::String* Device::name() const {
   if (softmetal::imitates_mac()) return softmetal::autoreleased_string("imitation of an Apple GPU");
   return softmetal::autoreleased_string(impl(this)->executor.device_name());

@@ -1,5 +1,6 @@
 #include "softmetal/runtime/encoder.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 
@@ -140,6 +141,7 @@ void ComputeEncoder::use(const char* call, Resource* resource, MTL::ResourceUsag
   if (usage == 0 || usage > (MTL::ResourceUsageRead | MTL::ResourceUsageWrite | MTL::ResourceUsageSample))
     return fail(call, "usage is %zu, needs Read, Write or both", static_cast<size_t>(usage));
   retain(resource);
+  if (validates()) used_.push_back(resource);
 }
 
 void ComputeEncoder::memory_barrier(MTL::BarrierScope scope) {
@@ -353,6 +355,13 @@ void ComputeEncoder::execute(IndirectBuffer* commands, NS::Range range) {
                 "executionRange starts at %zu and has %zu commands, needs to lie in the %zu of the buffer",
                 static_cast<size_t>(range.location), static_cast<size_t>(range.length),
                 static_cast<size_t>(commands->size));
+  if (validates()) {
+    const auto resident = [&](const Buffer* bound) {
+      return std::find(used_.begin(), used_.end(), bound) != used_.end() || buffer->queue->is_resident(bound);
+    };
+    if (const std::string missing = commands->first_not(resident, range); !missing.empty())
+      return fail(call, missing);
+  }
   retain(commands);
   Recording& recording = *buffer->recording;
   std::string problem;

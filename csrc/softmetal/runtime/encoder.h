@@ -88,6 +88,7 @@ class ComputeEncoder final : public Object {
   uint32_t* threadgroup_bytes_ = nullptr;
   uint32_t threadgroup_total_ = 0;
   std::vector<std::string> groups_;
+  std::vector<const Resource*> used_;  // where that is validated
   Slot slots_[SOFTMETAL_MAX_BUFFERS];
   uint32_t threadgroup_lengths_[SOFTMETAL_MAX_BUFFERS] = {};
 };

@@ -1,5 +1,7 @@
 #include "softmetal/runtime/foundation.h"
 
+#include <sys/utsname.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstdarg>
@@ -34,6 +36,13 @@ bool debug_layer() {
   return value && *value && std::strcmp(value, "0") != 0;
 }
 
+static std::atomic<bool>& validation() {
+  static std::atomic<bool> on{debug_layer()};
+  return on;
+}
+void set_validation(bool on) { validation().store(on); }
+bool validates() { return validation().load(std::memory_order_relaxed); }
+
 void abort_with(const std::string& message) {
   std::fprintf(stderr, "softmetal: %s\n", message.c_str());
   std::fflush(stderr);
@@ -49,7 +58,10 @@ bool keeps_zombies() {
 #ifndef NDEBUG
   return true;
 #else
-  static const bool keep = debug_layer();
+  static const bool keep = [] {
+    const char* wanted = std::getenv("NSZombieEnabled");  // as Foundation calls it
+    return debug_layer() || (wanted && std::strcmp(wanted, "YES") == 0);
+  }();
   return keep;
 #endif
 }
@@ -160,6 +172,7 @@ struct PoolStack {
   }
 
   std::vector<Object*> objects;
+  size_t pools = 0;
 };
 static thread_local PoolStack pool_stack;
 
@@ -168,7 +181,9 @@ class Pool final : public Object {
   const char* class_name() const override { return "NS::AutoreleasePool"; }
   ~Pool() override { drain(); }
   void drain() {
-    if (mark != kNone) pool_stack.drain_to(mark);
+    if (mark == kNone) return;
+    pool_stack.drain_to(mark);
+    --pool_stack.pools;
     mark = kNone;
   }
 
@@ -177,8 +192,21 @@ class Pool final : public Object {
 };
 SOFTMETAL_BRIDGE(NS::AutoreleasePool, Pool)
 
+static std::atomic<int64_t> unpooled_count{0};
+static std::atomic<const char*> unpooled_class{""};
+
+int64_t unpooled_objects() { return unpooled_count.load(); }
+const char* last_unpooled_class() { return unpooled_class.load(); }
+
+void give_thread_pool() { pool_stack.pools = 1; }
 void drain_thread_pool() { pool_stack.drain_to(0); }
-void autorelease_object(Object* object) { pool_stack.objects.push_back(object); }
+void autorelease_object(Object* object) {
+  if (pool_stack.pools == 0) [[unlikely]] {
+    unpooled_count.fetch_add(1, std::memory_order_relaxed);
+    unpooled_class.store(object->class_name(), std::memory_order_relaxed);
+  }
+  pool_stack.objects.push_back(object);
+}
 
 // String ----------------------------------------------------------------------------------------
 
@@ -357,6 +385,7 @@ String* Object::debugDescription() const { return description(); }
 AutoreleasePool* AutoreleasePool::alloc() { return face(new softmetal::Pool); }
 AutoreleasePool* AutoreleasePool::init() {
   impl(this)->mark = softmetal::pool_stack.objects.size();
+  ++softmetal::pool_stack.pools;
   return this;
 }
 void AutoreleasePool::drain() { release(); }
@@ -549,6 +578,16 @@ Dictionary* Error::userInfo() const {
 String* Error::localizedDescription() const { return softmetal::autoreleased_string(impl(this)->message()); }
 String* Error::localizedFailureReason() const {
   return userInfo()->object<String>(LocalizedFailureReasonErrorKey);
+}
+
+ProcessInfo* ProcessInfo::processInfo() {
+  static auto* const info = new softmetal::ProcessInfo;
+  return face(info);
+}
+String* ProcessInfo::operatingSystemVersionString() const {
+  utsname system{};
+  uname(&system);
+  return softmetal::autoreleased_string(softmetal::text("%s %s", system.release, system.version));
 }
 
 URL* URL::fileURLWithPath(const String* pPath) { return alloc()->initFileURLWithPath(pPath)->autorelease(); }

@@ -127,6 +127,13 @@ class URL final : public Object {
 };
 SOFTMETAL_BRIDGE(NS::URL, URL)
 
+class ProcessInfo final : public Object {
+ public:
+  ProcessInfo() { make_immortal(); }
+  const char* class_name() const override { return "NS::ProcessInfo"; }
+};
+SOFTMETAL_BRIDGE(NS::ProcessInfo, ProcessInfo)
+
 // Fills the caller's NS::Error** with an autoreleased error and returns null.
 std::nullptr_t fail(NS::Error** error, const char* domain, int64_t code, const std::string& message);
 

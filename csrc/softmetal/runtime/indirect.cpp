@@ -178,6 +178,23 @@ void IndirectBuffer::reset(size_t index) {
   command.misuse.clear();
 }
 
+std::string IndirectBuffer::first_not(const std::function<bool(const Buffer*)>& resident,
+                                      NS::Range range) const {
+  for (NS::UInteger i = range.location; i < range.Max(); ++i) {
+    const Command* command = commands_[i].get();
+    if (!command || command->type == 0) continue;
+    for (uint32_t at = 0; at < SOFTMETAL_MAX_BUFFERS; ++at) {
+      const Buffer* bound = command->buffers[at].get();
+      if (bound && !resident(bound))
+        return text(
+            "command %zu: the buffer at index %u is neither used nor resident, needs useResource or a "
+            "residency set of the queue that has it and was committed",
+            static_cast<size_t>(i), at);
+    }
+  }
+  return {};
+}
+
 // Executing them ------------------------------------------------------------------------------------
 
 // Finds memory for the lists of a command that nothing else reads.

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,6 +51,9 @@ class IndirectBuffer final : public Resource {
   bool inherits() const { return inherit_buffers_ || inherit_pipeline_; }
   const Dispatch* inherit(NS::Range range, const Pipeline* pipeline, const Slot* slots, uint32_t bound,
                           Recording& recording, std::string* problem);
+
+  // Says which buffer of the commands in the range is not resident; empty if all are.
+  std::string first_not(const std::function<bool(const Buffer*)>& resident, NS::Range range) const;
 
   const NS::UInteger size;
 

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "softmetal/runtime/archive.h"
 #include "softmetal/runtime/softmetal.h"
 
 namespace softmetal {
@@ -345,6 +346,7 @@ Object* PipelineDescriptor::clone() {
   auto* made = new PipelineDescriptor;
   made->function = function;
   made->label = label;
+  made->archives = archives;
   made->max_threads = max_threads;
   made->multiple_of_width = multiple_of_width;
   made->indirect = indirect;
@@ -430,11 +432,24 @@ Reflection::Reflection(Pipeline& pipeline) : bindings(Ref<Array>::adopt(new Arra
     bindings->items.push_back(Ref<Object>::adopt(new Binding(pipeline, pipeline.kernel.arguments[i])));
 }
 
+static bool is_archived(const PipelineDescriptor* descriptor) {
+  if (!descriptor || !descriptor->archives) return false;
+  const auto& archives = descriptor->archives->items;
+  return std::any_of(archives.begin(), archives.end(), [&](const Ref<Object>& each) {
+    return static_cast<const Archive&>(*each).has(*descriptor);
+  });
+}
+
 // Makes a pipeline and, when asked, its reflection.
 static MTL::ComputePipelineState* new_pipeline(Function* function, const PipelineDescriptor* descriptor,
                                                MTL::PipelineOption options,
                                                const MTL::AutoreleasedComputePipelineReflection* reflection,
                                                NS::Error** error) {
+  if (options & MTL::PipelineOptionFailOnBinaryArchiveMiss && function && !is_archived(descriptor))
+    return fail(error, kPipelineDomain, MTL::LibraryErrorUnsupported,
+                text("newComputePipelineState: kernel \"%s\" is in none of the binaryArchives, which "
+                     "FailOnBinaryArchiveMiss asks for",
+                     function->kernel.name));
   Pipeline* pipeline = Pipeline::create(function, descriptor, error);
   constexpr auto kWanted = MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo;
   // metal-cpp declares this out parameter const.
@@ -587,6 +602,7 @@ ComputePipelineDescriptor* ComputePipelineDescriptor::alloc() {
   return face(new softmetal::PipelineDescriptor);
 }
 ComputePipelineDescriptor* ComputePipelineDescriptor::init() { return this; }
+NS::Array* ComputePipelineDescriptor::binaryArchives() const { return face(impl(this)->archives.get()); }
 Function* ComputePipelineDescriptor::computeFunction() const { return face(impl(this)->function.get()); }
 NS::String* ComputePipelineDescriptor::label() const { return face(impl(this)->label.get()); }
 NS::UInteger ComputePipelineDescriptor::maxTotalThreadsPerThreadgroup() const {
@@ -595,9 +611,13 @@ NS::UInteger ComputePipelineDescriptor::maxTotalThreadsPerThreadgroup() const {
 void ComputePipelineDescriptor::reset() {
   impl(this)->function = nullptr;
   impl(this)->label = nullptr;
+  impl(this)->archives = nullptr;
   impl(this)->max_threads = 0;
   impl(this)->multiple_of_width = false;
   impl(this)->indirect = false;
+}
+void ComputePipelineDescriptor::setBinaryArchives(const NS::Array* binaryArchives) {
+  impl(this)->archives = impl(binaryArchives);
 }
 void ComputePipelineDescriptor::setComputeFunction(const MTL::Function* computeFunction) {
   impl(this)->function = impl(computeFunction);

@@ -108,6 +108,7 @@ class PipelineDescriptor final : public Object {
   Object* clone() override;
   Ref<Function> function;
   Ref<String> label;
+  Ref<Array> archives;
   NS::UInteger max_threads = 0;
   bool multiple_of_width = false;
   bool indirect = false;  // supportIndirectCommandBuffers

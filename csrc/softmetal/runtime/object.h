@@ -84,7 +84,8 @@ class Ref {
   T* object_ = nullptr;
 };
 
-// Empties the calling thread's autorelease pools; for threads of our own, which never end.
+// The calling thread, one of our own that never ends, has a pool, and drain_thread_pool() empties it.
+void give_thread_pool();
 void drain_thread_pool();
 
 // Keep the store of freed objects consistent over a fork.
@@ -109,12 +110,15 @@ T* autoreleased(T* object) {
 
 SOFTMETAL_BRIDGE(NS::Object, Object)
 
-// True in debug builds and under MTL_DEBUG_LAYER=1: freed objects are kept for a while so that
-// a release too many is noticed instead of corrupting the heap.
+// True in debug builds, under MTL_DEBUG_LAYER=1 and NSZombieEnabled=YES: freed objects are kept for a
+// while so that a release too many is noticed instead of corrupting the heap.
 bool keeps_zombies();
 
 // MTL_DEBUG_LAYER is set: misuse aborts where it happens.
 bool debug_layer();
+
+// See set_validation().
+bool validates();
 
 // Reports misuse that no command buffer can carry: aborts under the debug layer, else says it on stderr.
 void report_misuse(const std::string& message);

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "softmetal/runtime/command.h"
 #include "softmetal/runtime/device.h"
 #include "softmetal/runtime/library.h"
+#include "softmetal/runtime/residency.h"
 
 namespace softmetal {
 
@@ -87,6 +89,10 @@ class Queue final : public Object {
 
   CommandBuffer* command_buffer(bool retains_references);
 
+  void add_residency(ResidencySet* set);
+  void remove_residency(ResidencySet* set);
+  bool is_resident(const Allocation* allocation) const;
+
   Device& device;
   const NS::UInteger max_command_buffers;
   std::string label;
@@ -106,6 +112,10 @@ class Queue final : public Object {
   unsigned joined = 0;         // threads that may be using `active` or its predecessors since a barrier
   std::atomic<NS::UInteger> unfinished{0};  // command buffers handed out and not finished
   std::vector<std::unique_ptr<Recording>> spare;
+
+ private:
+  mutable std::mutex residency_mutex_;
+  std::vector<Ref<ResidencySet>> residency_;
 };
 SOFTMETAL_BRIDGE(MTL::CommandQueue, Queue)
 

@@ -147,10 +147,27 @@ bool Scheduler::runs_inline(const CommandBuffer& buffer) const {
   return buffer.estimated_ns <= kInlineNanoseconds && !buffer.queue->device.executor.only_workers();
 }
 
+static std::atomic<MTL::CommandBufferError> next_error{MTL::CommandBufferErrorNone};
+
+void fail_next_command_buffer(MTL::CommandBufferError code) { next_error.store(code); }
+
+// With the mutex held.
+static void fail_as_told(CommandBuffer& buffer) {
+  const auto code = next_error.exchange(MTL::CommandBufferErrorNone);
+  if (code == MTL::CommandBufferErrorNone || buffer.error) return;
+  buffer.error = Ref<Error>::adopt(
+      new Error("MTLCommandBufferErrorDomain", static_cast<int64_t>(code),
+                text("The command buffer was told to fail (%08x)", static_cast<unsigned>(code))));
+  buffer.abandoned.store(true, std::memory_order_relaxed);
+  buffer.failed_.store(true, std::memory_order_release);
+}
+
 void Scheduler::commit(CommandBuffer& buffer) {
   Lock lock(mutex_);
   Queue& queue = *buffer.queue;
   if (buffer.status.load(std::memory_order_relaxed) == MTL::CommandBufferStatusNotEnqueued) append(buffer);
+  if (next_error.load(std::memory_order_relaxed)) [[unlikely]]
+    fail_as_told(buffer);
   buffer.committed_at = Clock::now();
   buffer.status.store(MTL::CommandBufferStatusCommitted, std::memory_order_release);
   // Otherwise whoever moves the queue on gets to this command buffer in its turn.
@@ -615,6 +632,7 @@ void Scheduler::start_workers() {
 }
 
 void Scheduler::work() {
+  give_thread_pool();
   const Until never;
   Lock lock(mutex_);
   for (;;) {
@@ -668,6 +686,7 @@ void Scheduler::post(Job job) {
 
 // Runs handlers, in order, on a thread that holds up nobody else.
 void Scheduler::deliver() {
+  give_thread_pool();
   Lock lock(mutex_);
   for (;;) {
     jobs_ready_.wait(lock, [this] { return !jobs_.empty(); });

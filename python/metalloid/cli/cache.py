@@ -1,4 +1,4 @@
-"""`metalloid cache`: the compiled libraries that are kept on disk."""
+"""`metalloid cache`: the compiled libraries and pipelines that are kept on disk."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def folder() -> Path | None:
 
 
 def entries(path: Path) -> list[Entry]:
-    """The compiled libraries in a folder, newest first."""
+    """The compiled libraries, and the archives of pipelines, in a folder, newest first."""
     found = []
-    for entry in path.glob("*.so"):
+    for entry in (*path.glob("*.so"), *path.glob("pipelines-*.metalarchive")):
         try:
             status = entry.lstat()
         except FileNotFoundError:  # another process clears as well
@@ -46,6 +46,12 @@ def entries(path: Path) -> list[Entry]:
         if stat.S_ISREG(status.st_mode):
             found.append(Entry(entry, status.st_size, status.st_mtime))
     return sorted(found, key=lambda entry: (-entry.modified, entry.path.name))
+
+
+def counted(found: list[Entry]) -> str:
+    """How many there are of each kind; pipelines are mentioned where there are any."""
+    archives = sum(entry.path.suffix == ".metalarchive" for entry in found)
+    return f"libraries {len(found) - archives}" + (f", archives of pipelines {archives}" if archives else "")
 
 
 def total(path: Path) -> int:
@@ -79,12 +85,12 @@ def show(console: Console) -> None:
         now = time.time()
         tables.show(
             console,
-            "Compiled libraries",
+            "Compiled libraries and pipelines",
             [Column("name", "left"), Column("size"), Column("age")],
             [[escape(entry.path.stem), size(entry.size), age(now - entry.modified)] for entry in found],
         )
     console.print(
-        f"{path}: libraries {len(found)}, {size(total(path))} with the compiler's own files",
+        f"{path}: {counted(found)}, {size(total(path))} with the compiler's own files",
         markup=False,
         soft_wrap=True,
     )
@@ -99,7 +105,7 @@ def clear(console: Console) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise CacheError(f"'{path}' is not a folder of this user; nothing is deleted")
-    freed, count = total(path), len(entries(path))
+    freed, found = total(path), entries(path)
     try:
         for entry in path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
@@ -108,4 +114,4 @@ def clear(console: Console) -> None:
                 entry.unlink(missing_ok=True)
     except OSError as error:
         raise CacheError(f"cannot clear '{path}': {error}") from error
-    console.print(f"{path}: deleted {count} libraries, {size(freed)} in all", markup=False, soft_wrap=True)
+    console.print(f"{path}: deleted {counted(found)}, {size(freed)} in all", markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@
 #include "NSError.hpp"
 #include "NSNumber.hpp"
 #include "NSObject.hpp"
+#include "NSProcessInfo.hpp"
 #include "NSSharedPtr.hpp"
 #include "NSString.hpp"
 #include "NSTypes.hpp"

@@ -17,11 +17,13 @@ class ComputePipelineReflection : public NS::Referencing<ComputePipelineReflecti
 class ComputePipelineDescriptor : public NS::Copying<ComputePipelineDescriptor> {
  public:
   static ComputePipelineDescriptor* alloc();
+  NS::Array* binaryArchives() const;
   Function* computeFunction() const;
   ComputePipelineDescriptor* init();
   NS::String* label() const;
   NS::UInteger maxTotalThreadsPerThreadgroup() const;
   void reset();
+  void setBinaryArchives(const NS::Array* binaryArchives);
   void setComputeFunction(const MTL::Function* computeFunction);
   void setLabel(const NS::String* label);
   void setMaxTotalThreadsPerThreadgroup(NS::UInteger maxTotalThreadsPerThreadgroup);

@@ -9,6 +9,8 @@
 
 namespace MTL {
 
+class BinaryArchive;
+class BinaryArchiveDescriptor;
 class Buffer;
 class CommandQueue;
 class CommandQueueDescriptor;
@@ -20,6 +22,8 @@ class Fence;
 class IndirectCommandBuffer;
 class IndirectCommandBufferDescriptor;
 class Library;
+class ResidencySet;
+class ResidencySetDescriptor;
 class SharedEvent;
 
 _MTL_ENUM(NS::Integer, GPUFamily){
@@ -76,8 +80,11 @@ class Device : public NS::Referencing<Device> {
   NS::UInteger maxBufferLength() const;
   NS::UInteger maxThreadgroupMemoryLength() const;
   Size maxThreadsPerThreadgroup() const;
+  // None: what a pipeline runs was compiled with its library.
+  NS::UInteger maximumConcurrentCompilationTaskCount() const;
   NS::String* name() const;
 
+  BinaryArchive* newBinaryArchive(const MTL::BinaryArchiveDescriptor* descriptor, NS::Error** error);
   Buffer* newBuffer(NS::UInteger length, MTL::ResourceOptions options);
   Buffer* newBuffer(const void* pointer, NS::UInteger length, MTL::ResourceOptions options);
   // Shares the caller's memory; null unless address and length are multiples of the page size.
@@ -118,6 +125,8 @@ class Device : public NS::Referencing<Device> {
   // The same on a thread of its own. The handler has to retain the library to keep it.
   void newLibrary(const NS::String* pSource, const MTL::CompileOptions* pOptions,
                   const MTL::NewLibraryCompletionHandlerFunction& completionHandler);
+
+  ResidencySet* newResidencySet(const MTL::ResidencySetDescriptor* desc, NS::Error** error);
 
   uint64_t recommendedMaxWorkingSetSize() const;
   uint64_t registryID() const;

@@ -4,7 +4,9 @@
 #pragma once
 
 #include "MTLArgument.hpp"
+#include "MTLBinaryArchive.hpp"
 #include "MTLBuffer.hpp"
+#include "MTLCaptureManager.hpp"
 #include "MTLCommandBuffer.hpp"
 #include "MTLCommandEncoder.hpp"
 #include "MTLCommandQueue.hpp"
@@ -22,5 +24,6 @@
 #include "MTLIndirectCommandBuffer.hpp"
 #include "MTLIndirectCommandEncoder.hpp"
 #include "MTLLibrary.hpp"
+#include "MTLResidencySet.hpp"
 #include "MTLResource.hpp"
 #include "MTLTypes.hpp"

@@ -1,0 +1,45 @@
+#include "metalloid/residency.h"
+
+#include "metalloid/availability.h"
+
+namespace metalloid {
+
+Residency::Residency(MTL::Device* device) : device_(device) {
+  if (!available(device_, Feature::residency_sets)) return;
+  AutoreleaseScope scope;
+  auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
+  descriptor->setLabel(MTLSTR("metalloid"));
+  NS::Error* error = nullptr;
+  set_ = NS::TransferPtr(device_->newResidencySet(descriptor.get(), &error));
+}
+
+void Residency::attach(MTL::CommandQueue* queue) {
+  if (!set_ || !available(device_, Feature::residency_sets)) return;
+  queue->addResidencySet(set_.get());
+}
+
+bool Residency::add(const MTL::Allocation* allocation) {
+  if (!set_ || !available(device_, Feature::residency_sets)) return false;
+  std::lock_guard lock(mutex_);
+  set_->addAllocation(allocation);
+  changed_.store(true, std::memory_order_release);
+  return true;
+}
+
+void Residency::remove(std::span<const MTL::Allocation* const> allocations) {
+  if (!set_ || allocations.empty() || !available(device_, Feature::residency_sets)) return;
+  std::lock_guard lock(mutex_);
+  set_->removeAllocations(allocations.data(), allocations.size());
+  set_->commit();
+  changed_.store(false, std::memory_order_release);
+}
+
+void Residency::commit() {
+  if (!available(device_, Feature::residency_sets)) return;
+  std::lock_guard lock(mutex_);
+  // Not before it is done: who finds nothing to do relies on it.
+  set_->commit();
+  changed_.store(false, std::memory_order_release);
+}
+
+}  // namespace metalloid

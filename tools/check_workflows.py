@@ -131,7 +131,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tree", type=Path, default=Path(__file__).resolve().parents[1])
-    tree = parser.parse_args().tree.resolve()
+    parser.add_argument("checks", nargs="*", help="schema, actionlint, settings, toolchain, sdist; or all")
+    options = parser.parse_args()
+    tree = options.tree.resolve()
     files = sorted((tree / ".github" / "workflows").glob("*.yml"))
     release = tree / ".github" / "workflows" / "wheels.yml"
     with tempfile.TemporaryDirectory() as folder:
@@ -139,18 +141,18 @@ def main() -> int:
         checks = {
             "schema": lambda: schema(files),
             "actionlint": lambda: actionlint(files, scratch),
-            "cibuildwheel's settings": lambda: wheels(tree),
-            "step Metal toolchain": lambda: metal_toolchain(
-                steps(release, "wheels")["Metal toolchain"], scratch
-            ),
-            "step Source distribution": lambda: source_distribution(
+            "settings": lambda: wheels(tree),
+            "toolchain": lambda: metal_toolchain(steps(release, "wheels")["Metal toolchain"], scratch),
+            "sdist": lambda: source_distribution(
                 steps(release, "sdist")["Source distribution"], tree, scratch
             ),
         }
+        if unknown := set(options.checks) - checks.keys():
+            parser.error(f"there is no check {', '.join(sorted(unknown))}")
         failed = 0
-        for name, check in checks.items():
+        for name in options.checks or checks:
             try:
-                check()
+                checks[name]()
                 print(f"{name}: passed")
             except (Failed, KeyError) as error:
                 failed += 1

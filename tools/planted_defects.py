@@ -13,6 +13,7 @@ of the .ci/run that built it. Exit status 1 means that a defect was not found, o
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -32,27 +33,209 @@ class Defect(NamedTuple):
 
 # The commands of each check; {file} is the file with the defect. One after another, as they share folders.
 CHECKS = {
-    "sources": [["{python}", "tools/macos/check_sources.py", "--build", "{work}/macos", "{file}"]],
-    "link": [["{python}", "tools/macos/check_link.py", "--build", "{work}/macos"]],
-    "api": [["{python}", "tools/api_equality.py"]],
-    "availability": [["{python}", "tools/macos_availability.py"]],
-    "lint": [["{python}", "tools/shader_lint.py", "--shaders"]],
+    "macos-sources": [["{python}", "tools/macos/check_sources.py", "{file}"]],
+    "macos-wrong-calls": [["{python}", "tools/macos/check_sources.py"]],
+    "macos-link": [["{python}", "tools/macos/check_link.py"]],
+    "macos-wheel": [["{python}", "tools/macos/check_wheel.py"]],
+    "macos-availability": [
+        ["{python}", "tools/macos_availability.py", "--cache", "{work}/headers", "{tree}/{file}"]
+    ],
+    "api-equality": [["{python}", "tools/api_equality.py", "--cache", "{work}/headers"]],
+    "shader-lint": [["{python}", "tools/shader_lint.py", "--shaders"]],
     "objects": [
         ["cmake", "--build", "{work}/gcc", "--target", "core_objects_test"],
-        ["ctest", "--test-dir", "{work}/gcc", "-R", "core_objects", "--output-on-failure"],
+        ["ctest", "--test-dir", "{work}/gcc", "-R", "^core_objects_test$", "--output-on-failure"],
     ],
-    "workflow": [["{python}", "tools/check_workflows.py"]],
+    "differences": [["{venv}", "-m", "pytest", "-q", "--noconftest", "tests/test_docs.py"]],
+    "workflow": [["{python}", "tools/check_workflows.py", "schema", "actionlint", "settings"]],
 }
 
-DEFECTS: list[Defect] = []
+_APPLE = "csrc/metalloid/apple"
+_HEADERS = "csrc/softmetal/include/Metal"
+_SHADER = "shaders/vision_2d_rope.metal"
+_ENCODER = "csrc/metalloid/command_encoder.cpp"
+_END = "  encoder_->endEncoding();\n  encoder_->release();\n"
+_UNISTD = "#include <unistd.h>\n"
+_STRING = 'extern "C" const char* PyUnicode_AsUTF8(PyObject*);\n'
+_TRAP = 'extern "C" __attribute__((used)) const char* trap(PyObject* o) { return PyUnicode_AsUTF8(o); }\n'
+_LEAK = 'extern "C" __attribute__((visibility("default"), used)) void leak() {}\n'
+
+DEFECTS = [
+    Defect(
+        *("an argument is missing in a Metal call", "macos-sources", _ENCODER),
+        *("encoder_->setBytes(bytes, length, index);", "encoder_->setBytes(bytes, index);"),
+        "no matching member function",
+    ),
+    Defect(
+        *("an argument of a Metal call has the wrong type", "macos-sources", _ENCODER),
+        *("encoder_->dispatchThreads(grid, threads);", "encoder_->dispatchThreads(grid, 32);"),
+        "no viable conversion",
+    ),
+    Defect(
+        *("a header of Linux", "macos-sources", "csrc/metalloid/storage.cpp"),
+        *(_UNISTD, "#include <sys/sysinfo.h>\n" + _UNISTD),
+        "sys/sysinfo.h' file not found",
+    ),
+    Defect(
+        *("a wrong call is right", "macos-wrong-calls", "tests/macos/wrong_call.cpp"),
+        *("encoder->setBuffer(buffer, 0);  ", "encoder->setBuffer(buffer, 0, 0);"),
+        "needs to be rejected",
+    ),
+    Defect(
+        *("a framework is missing", "macos-link", "cmake/FindMetalCpp.cmake"),
+        *('"-framework Foundation" ', ""),
+        "undefined symbol: objc_msgSend",
+    ),
+    Defect(
+        *("another framework is missing", "macos-link", "cmake/FindMetalCpp.cmake"),
+        *(' "-framework QuartzCore"', ""),
+        "not among the libraries",
+    ),
+    Defect(
+        *("nothing defines metal-cpp's selectors", "macos-link", f"{_APPLE}/metal_cpp.cpp"),
+        *("#define MTL_PRIVATE_IMPLEMENTATION\n", ""),
+        "undefined symbol: MTL::Private",
+    ),
+    Defect(
+        *("a symbol is exported", "macos-link", "csrc/bindings/module.cpp"),
+        *(_UNISTD, _UNISTD + _LEAK),
+        "it exports _leak",
+    ),
+    Defect(
+        *("a function of Python that later ones may lack", "macos-link", "csrc/bindings/module.cpp"),
+        *(_UNISTD, _UNISTD + _STRING + _TRAP),
+        "not of the stable ABI",
+    ),
+    Defect(
+        *("the wheel is for another Python", "macos-wheel", "pyproject.toml"),
+        *('wheel.py-api = "cp312"', 'wheel.py-api = "cp313"'),
+        "the name needs to be",
+    ),
+    Defect(
+        *("the wheel has no shaders", "macos-wheel", "cmake/CompileShaders.cmake"),
+        *("    install(FILES ${source} DESTINATION metalloid)\n", ""),
+        "metalloid.metal is missing",
+    ),
+    Defect(
+        *("the wheel lacks some shaders", "macos-wheel", "cmake/FlattenShaders.cmake"),
+        *("${ROOT}/shaders/*.metal", "${ROOT}/shaders/r*.metal"),
+        "lacks the kernel",
+    ),
+    Defect(
+        *("a call of macOS 15", "macos-availability", "csrc/metalloid/queue.cpp"),
+        "newCommandQueue(kCommandBuffers)",
+        "newCommandQueue(MTL::CommandQueueDescriptor::alloc()->init())",
+        "CommandQueueDescriptor::alloc is of macOS 15.0 and is not guarded",
+    ),
+    Defect(
+        *("a guard is gone", "macos-availability", "csrc/metalloid/residency.cpp"),
+        "if (!set_ || !available(device_, Feature::residency_sets)) return;",
+        "if (queue == nullptr) return;",
+        "addResidencySet is of macOS 15.0 and is not guarded",
+    ),
+    Defect(
+        *("a guard asks for what no system has", "macos-availability", f"{_APPLE}/availability.cpp"),
+        *("newResidencySetWithDescriptor:error:", "newResidencySetWithDescriptor:"),
+        "which Apple's headers do not have",
+    ),
+    Defect(
+        *("an enumerator has another value", "api-equality", f"{_HEADERS}/MTLResource.hpp"),
+        *("    StorageModePrivate = 2,", "    StorageModePrivate = 3,"),
+        "StorageModePrivate: is 3 of",
+    ),
+    Defect(
+        *("a method is not const", "api-equality", f"{_HEADERS}/MTLBuffer.hpp"),
+        *("  NS::UInteger length() const;", "  NS::UInteger length();"),
+        "MTL::Buffer::length: is",
+    ),
+    Defect(
+        *("a class has another base", "api-equality", f"{_HEADERS}/MTLBuffer.hpp"),
+        *("Referencing<Buffer, Resource>", "Referencing<Buffer>"),
+        "MTL::Buffer: derives from",
+    ),
+    Defect(
+        *("two arguments have one index", "shader-lint", _SHADER),
+        *("const device uint* pos_y [[buffer(4)]]", "const device uint* pos_y [[buffer(3)]]"),
+        "buffer-duplicate",
+    ),
+    Defect(
+        *("double", "shader-lint", _SHADER),
+        *("const float position_x =", "const double position_x ="),
+        r"\bdouble:",
+    ),
+    Defect(
+        *("a pointer into another address space", "shader-lint", "shaders/include/head_rope.h"),
+        *("  threadgroup float* own;", "  device float* own;"),
+        "address-space",
+    ),
+    Defect(
+        *("more threadgroup memory than there is", "shader-lint", "shaders/include/rows.h"),
+        *("constant constexpr uint max_simdgroups = 64;", "constant constexpr uint max_simdgroups = 9000;"),
+        "threadgroup-memory",
+    ),
+    Defect(
+        *("an attribute is misspelt", "shader-lint", "shaders/include/rows.h"),
+        *("uint lane [[thread_index_in_simdgroup]]", "uint lane [[thread_index_in_simd_group]]"),
+        "attribute-unknown",
+    ),
+    Defect(
+        *("a global variable that is not constant", "shader-lint", "shaders/include/rows.h"),
+        *("constant constexpr uint max_simdgroups = 64;", "constexpr uint max_simdgroups = 64;"),
+        "program-scope-space",
+    ),
+    Defect(
+        *("two kernels have one name", "shader-lint", _SHADER),
+        *('INSTANTIATE("f16", half)', 'INSTANTIATE("f32", half)'),
+        "host-name-clash",
+    ),
+    Defect(
+        *("something is released twice", "objects", _ENCODER),
+        *(_END, _END + "  encoder_->release();\n"),
+        "MTL::ComputeCommandEncoder",
+    ),
+    Defect(
+        *("something is retained for ever", "objects", "csrc/metalloid/program.cpp"),
+        "auto made = NS::TransferPtr(device_.metal()->newIndirectCommandBuffer(",
+        "auto made = NS::RetainPtr(device_.metal()->newIndirectCommandBuffer(",
+        r"living\(\) == before",
+    ),
+    Defect(
+        *("something is autoreleased without a pool", "objects", "csrc/metalloid/program.cpp"),
+        "  if (commands_.empty()) return;\n  AutoreleaseScope scope;\n",
+        "  if (commands_.empty()) return;\n",
+        "MTL::IndirectComputeCommand",
+    ),
+    Defect(
+        *("a row names a test that is not there", "differences", "docs/differences.md"),
+        *("test_buffers_past_the_longest_are_refused", "test_buffers_past_the_longest_are_taken"),
+        "test_buffers_past_the_longest_are_taken",
+    ),
+    Defect(
+        *("a job needs one that is not there", "workflow", ".github/workflows/wheels.yml"),
+        *("needs: [wheels, sdist]", "needs: [wheels, sdits]"),
+        "sdits",
+    ),
+]
 
 
 def run(check: str, tree: Path, work: Path, file: str) -> tuple[int, str]:
     output = ""
+    names = {"python": sys.executable, "venv": tree / ".venv/bin/python", "work": work, "tree": tree}
+    tools = Path(sys.executable).parent
+    environment = {
+        **os.environ,
+        "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+        "METALLOID_MACOS_SYSROOT": str(work / "macos-sysroot"),
+    }
     for command in CHECKS[check]:
-        words = [word.format(python=sys.executable, work=work, file=file) for word in command]
         done = subprocess.run(
-            words, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            [word.format(file=file, **names) for word in command],
+            cwd=tree,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
         )
         output += done.stdout
         if done.returncode:

@@ -14,11 +14,10 @@ The names of symbols are facts found elsewhere: what mlx's own library imports f
 ziglang's libSystem, Debian's libc++ of the same release, and what the headers of libobjc declare. Nothing
 is made twice. Needs clang-16, lld-16, llvm-16 and libc++-16-dev of Debian (ccache too, if builds are to be
 quick), ziglang in the Python that runs it, and a Python >= 3.12 with headers: METALLOID_MACOS_PYTHON, or
-found in PATH or pyenv.
+found in PATH or pyenv, or fetched by uv.
 """
 
 import argparse
-import glob
 import hashlib
 import importlib.util
 import json
@@ -29,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 MLX_METAL = "mlx-metal==0.32.4"
@@ -67,30 +67,37 @@ def zig_library() -> Path:
     return Path(spec.submodule_search_locations[0], "lib")
 
 
-def python_of_stable_abi() -> str:
-    """A Python whose headers have the stable ABI of 3.12."""
-    named = os.environ.get("METALLOID_MACOS_PYTHON")
-    names = [named] if named else [f"python3.{minor}" for minor in range(12, 16)]
-    if not named:
-        names += [
-            "python3",
-            *sorted(glob.glob(os.path.expanduser("~/.pyenv/versions/3.1[2-9]*/bin/python3"))),
-        ]
+def python_of_stable_abi(fetched: Path) -> str:
+    """A Python whose headers have the stable ABI of 3.12; where there is none, uv fetches one."""
     program = (
         "import os, sys, sysconfig as s\n"
         "print(sys.version_info >= (3, 12) and not s.get_config_var('Py_GIL_DISABLED') and"
         " os.path.exists(os.path.join(s.get_path('include'), 'Python.h')))"
     )
-    for name in names:
-        path = shutil.which(name)
-        if not path:
-            continue
-        said = subprocess.run([path, "-c", program], capture_output=True, text=True).stdout.strip()
-        if said == "True":
+
+    def first(names: Iterable[str]) -> str | None:
+        for path in filter(None, map(shutil.which, names)):
+            said = subprocess.run([path, "-c", program], capture_output=True, text=True).stdout
+            if said.strip() == "True":
+                return path
+        return None
+
+    if named := os.environ.get("METALLOID_MACOS_PYTHON"):
+        names = [named]
+    else:  # those of pyenv are beside each other, whatever PATH and HOME say
+        folders = {Path(sys.base_prefix).parent, Path("~/.pyenv/versions").expanduser()}
+        names = [f"python3.{minor}" for minor in range(12, 16)] + ["python3"]
+        names += sorted({str(path) for f in folders for path in f.glob("3.1[2-9]*/bin/python3")})
+    if path := first(names):
+        return path
+    if not named:
+        command = [sys.executable, "-m", "uv", "python", "install", "--install-dir", fetched, "3.12"]
+        subprocess.run(command, capture_output=True)
+        if path := first(map(str, fetched.glob("cpython-3.12*/bin/python3"))):
             return path
-    tried = ", ".join(names)
     raise Missing(
-        f"no CPython >= 3.12 with headers among {tried}; METALLOID_MACOS_PYTHON names one elsewhere"
+        f"no CPython >= 3.12 with headers among {', '.join(names)}, and uv fetches none; "
+        "METALLOID_MACOS_PYTHON names one elsewhere"
     )
 
 
@@ -206,7 +213,7 @@ def make(directory: Path) -> None:
             f"no {', '.join(missing)}, needs `apt-get install {' '.join(packages.values())} ccache`"
         )
     zig = zig_library()
-    python = python_of_stable_abi()
+    python = python_of_stable_abi(directory / "python")
 
     directory.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)

@@ -9,10 +9,11 @@
 namespace metalloid {
 
 enum class Feature : uint8_t {
-  residency_sets,  // MTL::ResidencySet and what takes one: macOS 15
+  residency_sets,  // of a device: MTL::ResidencySet and what takes one, macOS 15
+  math_mode,       // of compile options: macOS 15
 };
 
-// csrc/softmetal implements it off the Mac, and the build picks.
-bool available(const MTL::Device* device, Feature feature);
+// Whether the object has the feature. csrc/softmetal implements it off the Mac, and the build picks.
+bool available(const void* object, Feature feature);
 
 }  // namespace metalloid

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cctype>
 
+#include "metalloid/availability.h"
 #include "metalloid/device.h"
 #include "metalloid/include.h"
-#include "metalloid/software.h"
 
 namespace metalloid {
 
@@ -82,7 +82,9 @@ NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& re
   }
   auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
   options->setFastMathEnabled(request.fast_math);
-  if (request.fast_math && request.keep_non_finite) software::keep_non_finite(options.get());
+  if (request.fast_math && request.keep_non_finite && available(options.get(), Feature::math_mode)) {
+    options->setMathMode(MTL::MathModeRelaxed);
+  }
   if (!request.language_version.empty()) options->setLanguageVersion(version_of(request.language_version));
 
   IncludePaths paths{.headers = request.headers, .directories = request.include_dirs, .defined = {}};

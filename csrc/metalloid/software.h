@@ -19,10 +19,6 @@ struct Toolchain {
 };
 void set_toolchain(Toolchain (*find)());
 
-// Lets fast math keep infinities and NaN. Metal has a word for that as of macOS 15; before, this does
-// nothing.
-void keep_non_finite(MTL::CompileOptions* options);
-
 struct CheckSettings {
   bool enabled = true;
   bool non_finite = false;   // also report where NaN or Inf first appears

@@ -13,10 +13,12 @@ struct Asks : NS::Object {
 
 }  // namespace
 
-bool available(const MTL::Device* device, Feature feature) {
+bool available(const void* object, Feature feature) {
   switch (feature) {
     case Feature::residency_sets:
-      return Asks::answers(device, "newResidencySetWithDescriptor:error:");
+      return Asks::answers(object, "newResidencySetWithDescriptor:error:");
+    case Feature::math_mode:
+      return Asks::answers(object, "setMathMode:");
   }
   return false;
 }

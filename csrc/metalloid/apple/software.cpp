@@ -3,23 +3,7 @@
 // Metal compiles by itself, and checks nothing.
 namespace metalloid::software {
 
-namespace {
-
-// For calls that the oldest system which we run on does not have.
-class Asks : public NS::Object {
- public:
-  static bool has(const void* object, const char* selector) {
-    return respondsToSelector(object, sel_registerName(selector));
-  }
-};
-
-}  // namespace
-
 void set_toolchain(Toolchain (*)()) {}
-
-void keep_non_finite(MTL::CompileOptions* options) {
-  if (Asks::has(options, "setMathMode:")) options->setMathMode(MTL::MathModeRelaxed);
-}
 
 CheckSettings check_settings() {
   CheckSettings settings;

@@ -6,12 +6,14 @@
 namespace metalloid {
 
 // All there is, unless an older system is to be stood in for.
-bool available(const MTL::Device*, Feature feature) {
+bool available(const void*, Feature feature) {
   switch (feature) {
     case Feature::residency_sets: {
       static const char* const chosen = std::getenv("METALLOID_RESIDENCY_SETS");
       return !chosen || std::string_view(chosen) != "0";
     }
+    case Feature::math_mode:
+      return true;
   }
   return false;
 }

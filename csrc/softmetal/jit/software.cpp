@@ -32,8 +32,6 @@ void set_toolchain(Toolchain (*find)()) {
   softmetal::jit::set_finder(find ? found_setup : nullptr);
 }
 
-void keep_non_finite(MTL::CompileOptions* options) { options->setMathMode(MTL::MathModeRelaxed); }
-
 CheckSettings check_settings() {
   const softmetal::simt::Settings now = softmetal::simt::settings();
   return {now.enabled, now.non_finite, now.seed, now.time_limit};

@@ -98,7 +98,7 @@ function(_metalloid_probe_metal flags problem)
   endif()
   set(probe ${CMAKE_BINARY_DIR}/metalloid_shaders/probe)
   file(WRITE ${probe}.metal "#include <metal_stdlib>\n"
-                            "kernel void probe(device bfloat* x [[buffer(0)]]) { x[0] = metal::max(x[1], x[2]); }\n")
+                            "kernel void probe(device bfloat* x [[buffer(0)]]) { x[0] = bfloat(float(x[1]) + 1.0f); }\n")
   # Relaxed arithmetic that keeps infinities and NaN, as on the other devices; Xcode 15 has but one kind, without them.
   foreach(math "-fmetal-math-mode=relaxed;-fmetal-math-fp32-functions=fast" -ffast-math)
     # Metal 3.1 is the first with bfloat, and of macOS 14.

@@ -33,7 +33,7 @@ struct Remainder {
   }
   template <typename T>
   metal::enable_if_t<!metal::is_integral_v<T>, T> operator()(T x, T y) {
-    T r = fmod(x, y);
+    T r = T(fmod(x, y));
     if (r != 0 && (r < 0 != y < 0)) {
       r += y;
     }

@@ -158,6 +158,8 @@ _SPACES = {"__global": "device", "__local": "threadgroup", "__constant": "consta
 def plain(text: str) -> str:
     """A message of clang in the words of Metal."""
     text = re.sub(r"\b__generic\s?", "", text)
+    text = re.sub(rf"'{RENAMED}\w*<[^']*>' \(aka ('[^']*')\)", r"\1", text)
+    text = re.sub(r"\b__bf16\b", "bfloat", text)
     # Where a variable itself lies goes without saying.
     text = re.sub(r"(\*|&|\]|\w>?) ?__private(?=['\s)])", r"\1", text)
     text = re.sub(r"'(const )?__private (?=[^'*&]*')", r"'\1", text)

@@ -44,12 +44,16 @@ template <class E, int N, class T>
 struct lint_with_element<vec<E, N>, T> : type_identity<vec<T, N>> {};
 template <class V, class T>
 using lint_with_element_t = typename lint_with_element<lint_vector_of<V>, T>::type;
-// The same, computed in floating point.
-template <class V>
-using lint_real =
-    lint_with_element_t<V, conditional_t<is_integral<lint_element_of<V>>::value, float, lint_element_of<V>>>;
+// What functions give for it: they know no bfloat, and take one as float.
+template <class V, class E = lint_element_of<V>>
+using lint_result = lint_with_element_t<V, conditional_t<is_same<E, bfloat>::value, float, E>>;
 template <class... A>
-using lint_real_t = lint_real<lint_common_t<A...>>;
+using lint_result_t = lint_result<lint_common_t<A...>>;
+// The same, computed in floating point.
+template <class V, class E = lint_element_of<V>>
+using lint_real = lint_with_element_t<V, conditional_t<is_integral<E>::value, float, E>>;
+template <class... A>
+using lint_real_t = lint_real<lint_result_t<A...>>;
 template <class... A>
 using lint_flag_t = lint_with_element_t<lint_common_t<A...>, bool>;
 template <class A>
@@ -90,7 +94,7 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(erf, lint_real_t)                                        \
   LINT_F1(erfc, lint_real_t)                                       \
   LINT_F1(fabs, lint_real_t)                                       \
-  LINT_F1(abs, lint_common_t)                                      \
+  LINT_F1(abs, lint_result_t)                                      \
   LINT_F2(fdim, lint_real_t)                                       \
   LINT_F1(floor, lint_real_t)                                      \
   LINT_F3(fma, lint_real_t)                                        \
@@ -104,11 +108,11 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(log, lint_real_t)                                        \
   LINT_F1(log2, lint_real_t)                                       \
   LINT_F1(log10, lint_real_t)                                      \
-  LINT_F2(max, lint_common_t)                                      \
-  LINT_F3(max3, lint_common_t)                                     \
-  LINT_F3(median3, lint_common_t)                                  \
-  LINT_F2(min, lint_common_t)                                      \
-  LINT_F3(min3, lint_common_t)                                     \
+  LINT_F2(max, lint_result_t)                                      \
+  LINT_F3(max3, lint_result_t)                                     \
+  LINT_F3(median3, lint_result_t)                                  \
+  LINT_F2(min, lint_result_t)                                      \
+  LINT_F3(min3, lint_result_t)                                     \
   LINT_F2(nextafter, lint_real_t)                                  \
   LINT_F2(pow, lint_real_t)                                        \
   LINT_F2(powr, lint_real_t)                                       \
@@ -123,7 +127,7 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(tanh, lint_real_t)                                       \
   LINT_F1(tanpi, lint_real_t)                                      \
   LINT_F1(trunc, lint_real_t)                                      \
-  LINT_F3(clamp, lint_common_t)                                    \
+  LINT_F3(clamp, lint_result_t)                                    \
   LINT_F3(mix, lint_real_t)                                        \
   LINT_F1(saturate, lint_real_t)                                   \
   LINT_F1(sign, lint_real_t)                                       \

@@ -50,8 +50,6 @@ template <class D>
 concept HasSamplers = requires(D* device) { device->newSamplerState(nullptr); };
 template <class D>
 concept HasArgumentEncoders = requires(D* device) { device->newArgumentEncoder(nullptr); };
-template <class D>
-concept HasResidencySets = requires(D* device) { device->newResidencySet(nullptr, nullptr); };
 template <class P>
 concept HasFunctionTables = requires(P* pipeline) { pipeline->newVisibleFunctionTable(nullptr); };
 template <class B>
@@ -67,7 +65,6 @@ concept CanAlias = requires(R* resource) { resource->makeAliasable(); };
 static_assert(!HasHeaps<MTL::Device> && !CanAlias<MTL::Buffer> && !HasHeapUse<MTL::ComputeCommandEncoder>);
 static_assert(!HasTextures<MTL::Device> && !HasSamplers<MTL::Device>);
 static_assert(!HasArgumentEncoders<MTL::Device> && !HasFunctionTables<MTL::ComputePipelineState>);
-static_assert(!HasResidencySets<MTL::Device>);
 static_assert(!HasBlits<MTL::CommandBuffer>);
 
 TEST_CASE("classes that are absent are absent at compile time") {

@@ -14,7 +14,7 @@ The names of symbols are facts found elsewhere: what mlx's own library imports f
 ziglang's libSystem, Debian's libc++ of the same release, and what the headers of libobjc declare. Nothing
 is made twice. Needs clang-16, lld-16, llvm-16 and libc++-16-dev of Debian (ccache too, if builds are to be
 quick), ziglang in the Python that runs it, and a Python >= 3.12 with headers: METALLOID_MACOS_PYTHON, or
-found in PATH or pyenv, or fetched by uv.
+found in PATH or pyenv; else uv fetches one from GitHub, which is the one thing from elsewhere.
 """
 
 import argparse
@@ -29,9 +29,10 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
-MLX_METAL = "mlx-metal==0.32.4"
+MLX_METAL = "mlx-metal==0.32.4 --hash=sha256:8019b2db622599267d66cc168b2f0dbf5af929790a6c3b3913e00eabc42a7947"
 BUILD_TOOLS = ["scikit-build-core>=0.11", "nanobind>=2.9", "build", "cmake>=3.24", "ninja"]
 LLVM = Path("/usr/lib/llvm-16")
 FRAMEWORKS = ("Metal", "Foundation", "QuartzCore")
@@ -91,8 +92,8 @@ def python_of_stable_abi(fetched: Path) -> str:
     if path := first(names):
         return path
     if not named:
-        command = [sys.executable, "-m", "uv", "python", "install", "--install-dir", fetched, "3.12"]
-        subprocess.run(command, capture_output=True)
+        uv = [sys.executable, "-m", "uv", "python", "install", "--no-bin", "--install-dir", fetched, "3.12"]
+        subprocess.run(uv, stdout=subprocess.DEVNULL)
         if path := first(map(str, fetched.glob("cpython-3.12*/bin/python3"))):
             return path
     raise Missing(
@@ -183,8 +184,10 @@ def make_sdk(sdk: Path, zig: Path, mlx: Path) -> None:
 
 def make_wheel(wheel: Path, scratch: Path) -> Path:
     """Unpacks metal-cpp as Python would find it, and returns mlx's library."""
+    wanted = scratch / "wanted.txt"
+    wanted.write_text(MLX_METAL)
     pip(sys.executable, "download", "-q", "--no-deps", "--only-binary=:all:", "--platform=macosx_14_0_arm64",
-        "--python-version=3.12", f"--dest={scratch}", MLX_METAL)  # fmt: skip
+        "--python-version=3.12", f"--dest={scratch}", "--require-hashes", "-r", wanted)  # fmt: skip
     with zipfile.ZipFile(next(scratch.glob("*.whl"))) as archive:
         for name in archive.namelist():
             if name.startswith("mlx/include/metal_cpp/") or ".dist-info/" in name:
@@ -195,6 +198,7 @@ def make_wheel(wheel: Path, scratch: Path) -> Path:
 def stamp() -> str:
     """What the contents depend on."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest.update(metadata.version("ziglang").encode())
     for path in sorted((Path(__file__).parent / "stubs").rglob("*.h")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

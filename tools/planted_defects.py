@@ -1,7 +1,7 @@
 """Plants defects, one at a time, and demands that the check that is there for them finds each.
 
 A check that cannot fail is worth nothing. Each defect of the table is a small edit of one file. The check
-named beside it passes without the edit, and has to fail with it and say the words given. Checks that compile
+named beside it passes without the edits, and has to fail with it and say the words given. Checks that compile
 do so in the folders that .ci/run has built, so that only what the edit touches is built again.
 
     python tools/planted_defects.py --tree COPY --work DIRECTORY [NAME...]
@@ -46,7 +46,7 @@ CHECKS = {
         ["cmake", "--build", "{work}/gcc", "--target", "core_objects_test"],
         ["ctest", "--test-dir", "{work}/gcc", "-R", "^core_objects_test$", "--output-on-failure"],
     ],
-    "differences": [["{venv}", "-m", "pytest", "-q", "--noconftest", "tests/test_docs.py"]],
+    "differences": [["{python}", "-m", "pytest", "-q", "--noconftest", "tests/test_docs.py"]],
     "workflow": [["{python}", "tools/check_workflows.py", "schema", "actionlint", "settings"]],
 }
 
@@ -212,15 +212,15 @@ DEFECTS = [
     ),
     Defect(
         *("a job needs one that is not there", "workflow", ".github/workflows/wheels.yml"),
-        *("needs: [wheels, sdist]", "needs: [wheels, sdits]"),
+        *("needs: [wheels, sdist, checks]", "needs: [wheels, sdits, checks]"),
         "sdits",
     ),
 ]
 
 
-def run(check: str, tree: Path, work: Path, file: str) -> tuple[int, str]:
+def run(check: str, tree: Path, work: Path, files: list[str]) -> tuple[int, str]:
     output = ""
-    names = {"python": sys.executable, "venv": tree / ".venv/bin/python", "work": work, "tree": tree}
+    names = {"python": sys.executable, "work": work, "tree": tree}
     tools = Path(sys.executable).parent
     environment = {
         **os.environ,
@@ -228,8 +228,13 @@ def run(check: str, tree: Path, work: Path, file: str) -> tuple[int, str]:
         "METALLOID_MACOS_SYSROOT": str(work / "macos-sysroot"),
     }
     for command in CHECKS[check]:
+        words = [
+            word.format(file=file, **names)
+            for word in command
+            for file in (files if "{file}" in word else files[:1])
+        ]
         done = subprocess.run(
-            [word.format(file=file, **names) for word in command],
+            words,
             cwd=tree,
             env=environment,
             stdout=subprocess.PIPE,
@@ -255,7 +260,7 @@ def plant(defect: Defect, tree: Path, work: Path) -> str:
         return f"the text to be replaced occurs {before.count(defect.old)} times in {defect.file}"
     file.write_text(before.replace(defect.old, defect.new))
     try:
-        status, output = run(defect.check, tree, work, defect.file)
+        status, output = run(defect.check, tree, work, [defect.file])
     finally:
         file.write_text(before)
     if status == 0:
@@ -266,27 +271,18 @@ def plant(defect: Defect, tree: Path, work: Path) -> str:
 
 
 def plant_all(check: str, defects: list[Defect], tree: Path, work: Path) -> int:
-    """Those of one check, between two runs of it that have to pass."""
+    """Those of one check, which has to pass first; returns how much went wrong."""
+    status, output = run(check, tree, work, sorted({defect.file for defect in defects}))
+    if status:
+        print(f"{check}: FAILED before anything was planted{tail(output)}", flush=True)
+        return 1
     failed = 0
-
-    def control(when: str) -> None:
-        nonlocal failed
-        for file in sorted({defect.file for defect in defects}):
-            status, output = run(check, tree, work, file)
-            if status:
-                failed += 1
-                print(f"{check}: FAILED {when}{tail(output)}", flush=True)
-            if not any("{file}" in word for command in CHECKS[check] for word in command):
-                return
-
-    control("before anything was planted")
     for defect in defects:
         start = time.monotonic()
         wrong = plant(defect, tree, work)
         failed += bool(wrong)
         verdict = f"NOT FOUND: {wrong}" if wrong else "found"
         print(f"{check}: {defect.name}: {verdict} ({time.monotonic() - start:.1f} s)", flush=True)
-    control("after all was put back")
     return failed
 
 

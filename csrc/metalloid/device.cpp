@@ -103,7 +103,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       description_(to_string(metal_->name())),
       gpu_family_(software::gpu_family(metal_.get())),
       checked_(software::is_checked(metal_.get())),
-      residency_(metal_.get()),
+      residency_(metal_.get(), metal_->recommendedMaxWorkingSetSize() / 2),
       pool_(this, metal_.get(), &residency_),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   queue("");

@@ -13,6 +13,7 @@
 #include "metalloid/capture.h"
 #include "metalloid/command_encoder.h"
 #include "metalloid/graph.h"
+#include "metalloid/residency.h"
 #include "ops/elementwise.h"
 #include "softmetal/runtime/softmetal.h"
 
@@ -155,6 +156,24 @@ TEST_CASE("replays find their memory resident, or tell of it") {
   device().synchronize();
   std::free(memory);
   softmetal::set_validation(false);
+}
+
+TEST_CASE("what does not fit the budget is not resident") {
+  MTL::Device* metal = device().metal();
+  const auto buffer = [metal] {
+    return NS::TransferPtr(metal->newBuffer(4096, MTL::ResourceStorageModeShared));
+  };
+  const auto first = buffer(), second = buffer(), third = buffer();
+  Residency residency(metal, 3 * 4096);
+  const bool sets = available(metal, Feature::residency_sets);
+  CHECK_FALSE(residency.add(first.get(), 3 * 4096 + 1));
+  CHECK(residency.add(first.get(), 4096) == sets);
+  CHECK(residency.add(second.get(), 4096) == sets);
+  CHECK_FALSE(residency.add(third.get(), 4097));
+  if (!sets) return;
+  const MTL::Allocation* both[] = {first.get(), second.get()};
+  residency.remove(both, 2 * 4096);
+  CHECK(residency.add(third.get(), 3 * 4096));
 }
 
 TEST_CASE("validation finds what is not resident") {

@@ -202,7 +202,9 @@ void StoragePool::put_back(Storage* storage, Garbage& garbage) {
   for (auto& last_use : storage->last_use) last_use.store(0, std::memory_order_relaxed);
   classes_[storage->size_class].push(storage);
   cache_.push(storage);
-  while (cached_.load(std::memory_order_relaxed) > limit_) {
+  if (cached_.load(std::memory_order_relaxed) <= limit_) return;
+  // An eighth at once, as each time costs a change of what is resident.
+  while (cached_.load(std::memory_order_relaxed) > limit_ - limit_ / 8 && cache_.oldest != storage) {
     Storage* oldest = cache_.oldest;
     forget(oldest);
     garbage.push_back(oldest);

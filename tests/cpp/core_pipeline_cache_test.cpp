@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -271,6 +272,8 @@ TEST_CASE("what nobody has used for long goes, and so do the remains of writers"
   CHECK(hits() == 2);
 }
 
+#ifndef __APPLE__  // where Metal is of no use in the child of a fork
+
 TEST_CASE("processes that write at the same time keep what each has compiled") {
   Place place;
   const std::vector<std::vector<const char*>> parts = {
@@ -300,6 +303,33 @@ TEST_CASE("processes that write at the same time keep what each has compiled") {
     for (const char* kernel : part) last.make({kernel});
   CHECK(last.cache.hits() == 4);
 }
+
+TEST_CASE("the child of a fork writes nothing of what its parent has compiled") {
+  Place place;
+  const auto ends_well = [](const std::function<bool()>& work) {
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(60);
+      _exit(work() ? 0 : 1);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    return status == 0;
+  };
+  // In a child, as the device keeps its cache for as long as the process.
+  CHECK(ends_well([&] {
+    device().library().pipeline("rms_norm_f32");
+    const bool child_ended = ends_well([&] {
+      Device::finish_all(std::chrono::milliseconds(0));
+      return true;
+    });
+    const bool wrote = !place.files().empty();
+    Device::finish_all(std::chrono::milliseconds(0));
+    return child_ended && !wrote && place.files().size() == 1;
+  }));
+}
+
+#endif
 
 TEST_CASE("a process that holds the folder is not waited for for ever") {
   Place place;

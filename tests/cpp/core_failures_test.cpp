@@ -6,7 +6,9 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "core_support.h"
 #include "metalloid/availability.h"
@@ -105,6 +107,9 @@ TEST_CASE("a device that is lost takes no more work, and says why at once") {
       Buffer x = filled({64}, 1);
       CommandEncoder open(device());
       ops::add(open, x, x, nullptr);
+      auto event = Event::create(device());
+      const std::weak_ptr<Event> held = event;
+      open.signal(*std::exchange(event, nullptr), 1);
       softmetal::fail_next_command_buffer(code);
       std::shared_ptr<Submission> submission = run();
       demand(error_of([&] { submission->wait(); }).code() == name);
@@ -113,6 +118,7 @@ TEST_CASE("a device that is lost takes no more work, and says why at once") {
       demand(has(later.what(), "Device.commands: the device was lost when an earlier command buffer failed"));
       demand(has(later.what(), "start a new process"));
       demand(has(error_of([&] { open.commit(); }).what(), "CommandEncoder.commit: the device was lost"));
+      demand(open.encoding() && !held.expired());
       open.discard();
       device().synchronize();
     });

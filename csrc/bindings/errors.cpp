@@ -66,11 +66,9 @@ void bind_errors(nb::module_& m) {
       m, "DeviceError",
       "There is no such device, it is out of memory, or a command buffer ended in an error.\n\n"
       "``code`` says which one, where that is known: \"out_of_memory\", \"timeout\", \"page_fault\",\n"
-      "\"access_revoked\", \"not_permitted\", \"invalid_resource\", \"stack_overflow\", \"device_removed\" "
-      "or\n"
-      "\"internal\"; else it is \"\". After \"access_revoked\" and \"device_removed\" the device takes no "
-      "work\n"
-      "of the process any more.",
+      "\"access_revoked\", \"not_permitted\", \"invalid_resource\", \"memoryless\", \"stack_overflow\",\n"
+      "\"device_removed\" or \"internal\"; else it is \"\". After \"access_revoked\" and\n"
+      "\"device_removed\" the device takes no work of the process any more.",
       error);
   // What an instance has in any case, also one that Python code made.
   nb::handle(compile_error).attr("log") = "";

@@ -70,7 +70,9 @@ void stop_capture() {
   std::lock_guard lock(mutex);
   if (!on) throw Error("capture: there is none to stop, needs one that was started");
   on = false;
-  MTL::CaptureManager::sharedCaptureManager()->stopCapture();
+  MTL::CaptureManager* manager = MTL::CaptureManager::sharedCaptureManager();
+  // Metal may have ended it by itself.
+  if (manager->isCapturing()) manager->stopCapture();
 }
 
 }  // namespace metalloid

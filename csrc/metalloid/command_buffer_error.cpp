@@ -9,7 +9,7 @@ struct Row {
   CommandBufferError error;
 };
 
-constexpr CommandBufferError kUnknown{"unknown", "", false};
+constexpr CommandBufferError kUnknown{"", "", false};
 
 constexpr Row kRows[] = {
     {MTL::CommandBufferErrorInternal, {"internal", "", false}},

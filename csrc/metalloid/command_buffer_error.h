@@ -13,7 +13,7 @@ struct CommandBufferError {
   bool lost;                // the device takes no work of this process any more
 };
 
-// Of an error of a command buffer; "unknown" for codes that are newer than this, or of another domain.
+// Of an error of a command buffer; without a name for codes that are newer than this, or of another domain.
 const CommandBufferError& describe_command_buffer_error(const NS::Error* error);
 
 }  // namespace metalloid

@@ -449,6 +449,7 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
   check_encoding("CommandEncoder.commit");
   uint64_t serial = 0;
   if (command_buffer_) {
+    device_.faults().check_alive("CommandEncoder.commit");
     AutoreleaseScope scope;
     if (encoder_) end_encoder();
     if (trace_) kept_.push_back(trace_->commits());

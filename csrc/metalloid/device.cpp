@@ -1,6 +1,7 @@
 #include "metalloid/device.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -103,7 +104,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       description_(to_string(metal_->name())),
       gpu_family_(software::gpu_family(metal_.get())),
       checked_(software::is_checked(metal_.get())),
-      residency_(metal_.get()),
+      residency_(metal_.get(), metal_->recommendedMaxWorkingSetSize() / 2),
       pool_(this, metal_.get(), &residency_),
       pipelines_(new std::atomic<const Pipeline*>[BuiltinKernel::count()]()) {
   queue("");
@@ -208,6 +209,7 @@ Library& Device::library() {
     const std::string path = library_path();
     library_ = Library::load(*this, path);
     pipeline_cache_ = std::make_unique<PipelineCache>(metal(), path);
+    pipeline_cache_owner_ = getpid();
     library_->keep_pipelines(*pipeline_cache_);
   }
   loaded_.store(library_.get(), std::memory_order_release);
@@ -217,7 +219,7 @@ Library& Device::library() {
 void Device::keep_pipelines() {
   // A thread that is gone in the child of a fork may have held it.
   std::unique_lock lock(library_mutex_, std::try_to_lock);
-  if (lock && pipeline_cache_) pipeline_cache_->save();
+  if (lock && pipeline_cache_ && pipeline_cache_owner_ == getpid()) pipeline_cache_->save();
 }
 
 const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {

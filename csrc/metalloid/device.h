@@ -1,6 +1,8 @@
 // A GPU, or what stands in for one.
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <atomic>
 #include <memory>
@@ -126,6 +128,7 @@ class Device {
   std::atomic<size_t> queue_count_{0};
   std::mutex library_mutex_;
   std::unique_ptr<PipelineCache> pipeline_cache_;
+  pid_t pipeline_cache_owner_ = 0;  // the process that writes it
   std::unique_ptr<Library> library_;
   std::atomic<Library*> loaded_{nullptr};
   std::unique_ptr<std::atomic<const Pipeline*>[]> pipelines_;

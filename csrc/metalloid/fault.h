@@ -67,9 +67,9 @@ std::string encoders_of(const NS::Error* error);
 enum class CheckMode : uint8_t { raise, warn, collect, off };
 inline constexpr std::string_view kCheckModes[] = {"raise", "warn", "collect", "off"};
 
-// The faults that nobody has been told of. Safe to use from any thread.
 struct Failure;
 
+// The faults that nobody has been told of. Safe to use from any thread.
 class FaultLog {
  public:
   CheckMode mode() const { return mode_.load(std::memory_order_relaxed); }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -54,21 +55,35 @@ std::string identity_of(const std::string& path) {
   return text(path, ' ', status.st_size, ' ', status.st_mtime);
 }
 
-// The sum of a file that is ours and of a sensible size.
-std::optional<std::string> sum_of(int folder, const std::string& name) {
+// The sum of a file that is ours and of a sensible size. If there is none, `error` says whether the system
+// failed, or it is 0.
+std::optional<std::string> sum_of(int folder, const std::string& name, int& error) {
+  error = 0;
   const Descriptor file(openat(folder, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   struct stat status;
-  if (!file || fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode) || !only_ours(status)) return {};
+  if (!file || fstat(file.get(), &status) != 0) {
+    error = errno;
+    return {};
+  }
+  if (!S_ISREG(status.st_mode) || !only_ours(status)) return {};
   if (status.st_size == 0 || status.st_size > kMostBytes) return {};
   Sum sum;
   std::vector<char> piece(1 << 16);
   for (;;) {
     const ssize_t count = read(file.get(), piece.data(), piece.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return {};
+    if (count < 0) {
+      error = errno;
+      return {};
+    }
     if (count == 0) return sum.hex();
     sum.update(piece.data(), static_cast<size_t>(count));
   }
+}
+
+// Whether a file that could not be read for this reason may be whole.
+bool may_pass(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOMEM || error == EIO || error == EACCES;
 }
 
 struct File {
@@ -159,6 +174,7 @@ void PipelineCache::open() {
   if (!is_wanted(device_)) return;
   directory_ = cache_folder();
   if (directory_.empty() || !open_private_folder(directory_, folder_).empty()) return;
+  if (!parent_problem(directory_).empty()) return;
   prefix_ = std::string(kStart) + key() + "-";
   loaded_ = newest();
   archive_ = load(loaded_);
@@ -166,9 +182,10 @@ void PipelineCache::open() {
 
 std::string PipelineCache::newest() const {
   for (const File& file : files_in(folder_.get(), prefix_, kEnd)) {
-    const std::optional<std::string> sum = sum_of(folder_.get(), file.name);
+    int error = 0;
+    const std::optional<std::string> sum = sum_of(folder_.get(), file.name, error);
     if (sum && file.name == prefix_ + *sum + std::string(kEnd)) return file.name;
-    unlinkat(folder_.get(), file.name.c_str(), 0);
+    if (!may_pass(error)) unlinkat(folder_.get(), file.name.c_str(), 0);
   }
   return {};
 }
@@ -202,6 +219,7 @@ NS::SharedPtr<MTL::ComputePipelineState> PipelineCache::make(MTL::ComputePipelin
   std::lock_guard lock(mutex_);
   if (!opened_) open();
   if (!archive_) return {};
+  bool found = false;
   const auto find = [&] {
     NS::Error* error = nullptr;
     *reflection = nullptr;
@@ -209,6 +227,7 @@ NS::SharedPtr<MTL::ComputePipelineState> PipelineCache::make(MTL::ComputePipelin
     auto state = NS::TransferPtr(device_->newComputePipelineState(
         descriptor, options | MTL::PipelineOptionFailOnBinaryArchiveMiss, reflection, &error));
     descriptor->setBinaryArchives(nullptr);
+    found = static_cast<bool>(state);
     // Without its reflection a pipeline is of no use here.
     if (!*reflection) state.reset();
     return state;
@@ -216,7 +235,7 @@ NS::SharedPtr<MTL::ComputePipelineState> PipelineCache::make(MTL::ComputePipelin
   auto state = find();
   if (state) {
     ++hits_;
-  } else if (add(archive_.get(), descriptor)) {
+  } else if (!found && add(archive_.get(), descriptor)) {
     added_.push_back(NS::TransferPtr(descriptor->copy()));
     ++added_count_;
     state = find();  // compiled once: for the file
@@ -243,20 +262,25 @@ void PipelineCache::write() {
     }
   }
   static std::atomic<unsigned> count{0};
-  const std::string partial =
+  const std::string own =
       text(kPartial, static_cast<long>(getpid()), '-', count.fetch_add(1, std::memory_order_relaxed));
+  const std::string partial = own + "/archive";
+  remove_partial(own);  // of a process that had our number
+  // Metal makes files that the umask may let others open, so in a folder where they cannot.
+  if (mkdirat(folder_.get(), own.c_str(), S_IRWXU) != 0) return;
   NS::Error* error = nullptr;
   const bool written =
       archive_->serializeToURL(NS::URL::fileURLWithPath(ns_string(directory_ + "/" + partial).get()), &error);
   const mode_t mode = S_IRUSR | S_IWUSR;
+  int reason = 0;
   std::optional<std::string> sum;
-  if (written && fchmodat(folder_.get(), partial.c_str(), mode, 0) == 0) sum = sum_of(folder_.get(), partial);
+  if (written && fchmodat(folder_.get(), partial.c_str(), mode, 0) == 0)
+    sum = sum_of(folder_.get(), partial, reason);
   const std::string name = sum ? prefix_ + *sum + std::string(kEnd) : "";
   // All at once, for whoever else reads or writes now.
-  if (!sum || renameat(folder_.get(), partial.c_str(), folder_.get(), name.c_str()) != 0) {
-    unlinkat(folder_.get(), partial.c_str(), 0);
-    return;
-  }
+  const bool named = sum && renameat(folder_.get(), partial.c_str(), folder_.get(), name.c_str()) == 0;
+  remove_partial(own);
+  if (!named) return;
   added_.clear();
   loaded_ = name;
   sweep(name);
@@ -271,8 +295,13 @@ void PipelineCache::sweep(const std::string& kept) const {
   }
   const std::time_t now = std::time(nullptr);
   for (const File& file : files_in(folder_.get(), kPartial, "")) {
-    if (now - file.used > kAbandoned) remove(file);
+    if (now - file.used > kAbandoned) remove_partial(file.name);
   }
+}
+
+void PipelineCache::remove_partial(const std::string& name) const {
+  std::error_code failed;
+  std::filesystem::remove_all(directory_ + "/" + name, failed);
 }
 
 }  // namespace metalloid

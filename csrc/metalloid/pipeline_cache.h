@@ -43,7 +43,8 @@ class PipelineCache {
  private:
   void open();
   std::string key() const;
-  // The newest file that is whole; deletes those that are not. Empty: there is none.
+  // The newest file that is whole; deletes those that are not, but not what cannot be read now. Empty: there
+  // is none.
   std::string newest() const;
   NS::SharedPtr<MTL::BinaryArchive> load(const std::string& name) const;
   NS::SharedPtr<MTL::BinaryArchive> make_archive(const std::string& file) const;
@@ -51,6 +52,7 @@ class PipelineCache {
   void write();
   // Deletes the files of this cache but `kept`, and those that nobody has used for long.
   void sweep(const std::string& kept) const;
+  void remove_partial(const std::string& name) const;
 
   MTL::Device* const device_;
   const std::string path_;

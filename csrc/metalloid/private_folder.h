@@ -56,4 +56,15 @@ inline std::string open_private_folder(const std::string& directory, Descriptor&
   return {};
 }
 
+// Whether others could put another folder in its place; else empty.
+inline std::string parent_problem(const std::string& directory) {
+  std::filesystem::path path(directory);
+  if (!path.has_filename()) path = path.parent_path();
+  struct stat status;
+  if (stat(path.parent_path().c_str(), &status) != 0)
+    return std::string("has no folder: ") + std::strerror(errno);
+  const bool theirs = (status.st_mode & (S_IWGRP | S_IWOTH)) && !(status.st_mode & S_ISVTX);
+  return theirs ? "is in a folder that other users can write to" : "";
+}
+
 }  // namespace metalloid

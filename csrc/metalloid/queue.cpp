@@ -128,7 +128,6 @@ void Queue::drop_command_buffer() {
 
 uint64_t Queue::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used,
                        Kept kept) {
-  device_.faults().check_alive("CommandEncoder.commit");
   uint64_t serial = timeline_.commit(buffer, used, std::move(kept));
   open_.fetch_sub(1, std::memory_order_relaxed);
   device_.committed();

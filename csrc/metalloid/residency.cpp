@@ -4,8 +4,9 @@
 
 namespace metalloid {
 
-Residency::Residency(MTL::Device* device) : device_(device) {
-  if (!available(device_, Feature::residency_sets)) return;
+Residency::Residency(MTL::Device* device, uint64_t budget) : device_(device), budget_(budget) {
+  // The GPU of a virtual machine answers to the call, and does not have it.
+  if (!available(device_, Feature::residency_sets) || !device_->supportsFamily(MTL::GPUFamilyMetal3)) return;
   AutoreleaseScope scope;
   auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
   descriptor->setLabel(MTLSTR("metalloid"));
@@ -18,17 +19,20 @@ void Residency::attach(MTL::CommandQueue* queue) {
   queue->addResidencySet(set_.get());
 }
 
-bool Residency::add(const MTL::Allocation* allocation) {
+bool Residency::add(const MTL::Allocation* allocation, uint64_t bytes) {
   if (!set_ || !available(device_, Feature::residency_sets)) return false;
   std::lock_guard lock(mutex_);
+  if (bytes > budget_ - used_) return false;
+  used_ += bytes;
   set_->addAllocation(allocation);
   changed_.store(true, std::memory_order_release);
   return true;
 }
 
-void Residency::remove(std::span<const MTL::Allocation* const> allocations) {
+void Residency::remove(std::span<const MTL::Allocation* const> allocations, uint64_t bytes) {
   if (!set_ || allocations.empty() || !available(device_, Feature::residency_sets)) return;
   std::lock_guard lock(mutex_);
+  used_ -= bytes;
   set_->removeAllocations(allocations.data(), allocations.size());
   set_->commit();
   changed_.store(false, std::memory_order_release);

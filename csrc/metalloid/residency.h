@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <span>
 
@@ -13,16 +14,18 @@ namespace metalloid {
 // thread.
 class Residency {
  public:
-  explicit Residency(MTL::Device* device);
+  // Of at most `budget` bytes: what is in the set is in memory whenever work runs, be it used or not.
+  Residency(MTL::Device* device, uint64_t budget);
   Residency(const Residency&) = delete;
   Residency& operator=(const Residency&) = delete;
 
   // Has the work of the queue find what is in the set.
   void attach(MTL::CommandQueue* queue);
-  // False where there is no set. To be followed by apply() before work that needs it is encoded.
-  bool add(const MTL::Allocation* allocation);
-  // At once, so that the memory can go.
-  void remove(std::span<const MTL::Allocation* const> allocations);
+  // False where there is no set, or no room in it. To be followed by apply() before work that needs it is
+  // encoded.
+  bool add(const MTL::Allocation* allocation, uint64_t bytes);
+  // Those that were added, of so many bytes in all. At once, so that the memory can go.
+  void remove(std::span<const MTL::Allocation* const> allocations, uint64_t bytes);
   // Costs one load when nothing was added.
   void apply() {
     if (changed_.load(std::memory_order_acquire)) commit();
@@ -34,7 +37,9 @@ class Residency {
   void commit();
 
   MTL::Device* const device_;
+  const uint64_t budget_;
   std::mutex mutex_;
+  uint64_t used_ = 0;  // of the budget
   std::atomic<bool> changed_{false};
   NS::SharedPtr<MTL::ResidencySet> set_;
 };

@@ -97,7 +97,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
   storage->device = device_;
   storage->pool = this;
   storage->contents = static_cast<std::byte*>(buffer->contents());
-  storage->resident = residency_->add(buffer.get());
+  storage->resident = residency_->add(buffer.get(), capacity);
   storage->buffer = std::move(buffer);
   storage->capacity = capacity;
   storage->size_class = size_class;
@@ -202,7 +202,9 @@ void StoragePool::put_back(Storage* storage, Garbage& garbage) {
   for (auto& last_use : storage->last_use) last_use.store(0, std::memory_order_relaxed);
   classes_[storage->size_class].push(storage);
   cache_.push(storage);
-  while (cached_.load(std::memory_order_relaxed) > limit_) {
+  if (cached_.load(std::memory_order_relaxed) <= limit_) return;
+  // An eighth at once, as each time costs a change of what is resident.
+  while (cached_.load(std::memory_order_relaxed) > limit_ - limit_ / 8 && cache_.oldest != storage) {
     Storage* oldest = cache_.oldest;
     forget(oldest);
     garbage.push_back(oldest);
@@ -250,10 +252,13 @@ void StoragePool::forget(Storage* storage) {
 void StoragePool::destroy(Garbage& garbage) {
   if (garbage.empty()) return;
   std::vector<const MTL::Allocation*> resident;
+  uint64_t bytes = 0;
   for (const Storage* storage : garbage) {
-    if (storage->resident) resident.push_back(storage->buffer.get());
+    if (!storage->resident) continue;
+    resident.push_back(storage->buffer.get());
+    bytes += storage->capacity;
   }
-  residency_->remove(resident);
+  residency_->remove(resident, bytes);
   for (Storage* storage : garbage) {
     void (*release_owner)(void*) = storage->release_owner;
     void* owner = storage->owner;

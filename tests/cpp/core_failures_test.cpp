@@ -6,13 +6,16 @@
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "core_support.h"
 #include "metalloid/availability.h"
 #include "metalloid/capture.h"
 #include "metalloid/command_encoder.h"
 #include "metalloid/graph.h"
+#include "metalloid/residency.h"
 #include "ops/elementwise.h"
 #include "softmetal/runtime/softmetal.h"
 
@@ -81,7 +84,7 @@ TEST_CASE("each error of a command buffer has its name and its advice") {
       {MTL::CommandBufferErrorInvalidResource, "invalid_resource", "memory"},
       {MTL::CommandBufferErrorMemoryless, "memoryless", ""},
       {MTL::CommandBufferErrorStackOverflow, "stack_overflow", "deeper"},
-      {static_cast<MTL::CommandBufferError>(99), "unknown", ""},
+      {static_cast<MTL::CommandBufferError>(99), "", ""},
   };
   for (const Row& row : rows) {
     CAPTURE(row.name);
@@ -104,6 +107,9 @@ TEST_CASE("a device that is lost takes no more work, and says why at once") {
       Buffer x = filled({64}, 1);
       CommandEncoder open(device());
       ops::add(open, x, x, nullptr);
+      auto event = Event::create(device());
+      const std::weak_ptr<Event> held = event;
+      open.signal(*std::exchange(event, nullptr), 1);
       softmetal::fail_next_command_buffer(code);
       std::shared_ptr<Submission> submission = run();
       demand(error_of([&] { submission->wait(); }).code() == name);
@@ -112,6 +118,7 @@ TEST_CASE("a device that is lost takes no more work, and says why at once") {
       demand(has(later.what(), "Device.commands: the device was lost when an earlier command buffer failed"));
       demand(has(later.what(), "start a new process"));
       demand(has(error_of([&] { open.commit(); }).what(), "CommandEncoder.commit: the device was lost"));
+      demand(open.encoding() && !held.expired());
       open.discard();
       device().synchronize();
     });
@@ -155,6 +162,24 @@ TEST_CASE("replays find their memory resident, or tell of it") {
   device().synchronize();
   std::free(memory);
   softmetal::set_validation(false);
+}
+
+TEST_CASE("what does not fit the budget is not resident") {
+  MTL::Device* metal = device().metal();
+  const auto buffer = [metal] {
+    return NS::TransferPtr(metal->newBuffer(4096, MTL::ResourceStorageModeShared));
+  };
+  const auto first = buffer(), second = buffer(), third = buffer();
+  Residency residency(metal, 3 * 4096);
+  const bool sets = available(metal, Feature::residency_sets);
+  CHECK_FALSE(residency.add(first.get(), 3 * 4096 + 1));
+  CHECK(residency.add(first.get(), 4096) == sets);
+  CHECK(residency.add(second.get(), 4096) == sets);
+  CHECK_FALSE(residency.add(third.get(), 4097));
+  if (!sets) return;
+  const MTL::Allocation* both[] = {first.get(), second.get()};
+  residency.remove(both, 2 * 4096);
+  CHECK(residency.add(third.get(), 3 * 4096));
 }
 
 TEST_CASE("validation finds what is not resident") {
@@ -239,6 +264,12 @@ TEST_CASE("captures check their path, and are refused where there is nothing to 
   stop_capture();
   CHECK_THROWS_AS(stop_capture(), Error);
   CHECK(message(folder / "y.gputrace") == "");
+  // Metal itself may end one.
+  MTL::CaptureManager::sharedCaptureManager()->stopCapture();
+  in_child([] {
+    setenv("MTL_DEBUG_LAYER", "1", 1);  // misuse aborts
+    stop_capture();
+  });
   stop_capture();
   softmetal::pretend_captures(false);
   fs::remove_all(folder);

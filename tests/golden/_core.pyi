@@ -37,9 +37,9 @@ class DeviceError(Error):
     There is no such device, it is out of memory, or a command buffer ended in an error.
 
     ``code`` says which one, where that is known: "out_of_memory", "timeout", "page_fault",
-    "access_revoked", "not_permitted", "invalid_resource", "stack_overflow", "device_removed" or
-    "internal"; else it is "". After "access_revoked" and "device_removed" the device takes no work
-    of the process any more.
+    "access_revoked", "not_permitted", "invalid_resource", "memoryless", "stack_overflow",
+    "device_removed" or "internal"; else it is "". After "access_revoked" and
+    "device_removed" the device takes no work of the process any more.
     """
 
     code: str = ''

@@ -13,6 +13,7 @@
 #include <memory>
 #include <sstream>
 
+#include "metalloid/pipeline_cache.h"
 #include "softmetal/jit/sha256.h"
 #include "softmetal/msl/toolchain.h"
 #include "softmetal/runtime/kernel_abi.h"
@@ -112,12 +113,8 @@ Setup search() {
   result.headers = sources.empty() ? SOFTMETAL_RUNTIME_DIRECTORY : sources + "/csrc";
   if (const char* chosen = std::getenv("METALLOID_CACHE_DIR")) {
     result.cache = chosen;  // perhaps nowhere
-  } else {
-    const std::string caches = variable("XDG_CACHE_HOME"), home = variable("HOME");
-    if (!caches.empty())
-      result.cache = caches + "/metalloid";
-    else if (!home.empty())
-      result.cache = home + "/.cache/metalloid";
+  } else if (const std::string caches = metalloid::user_caches(); !caches.empty()) {
+    result.cache = caches + "/metalloid";
   }
   return result;
 }

@@ -37,12 +37,6 @@ char* map_zeroed(size_t bytes) {
   return memory;
 }
 
-uint64_t physical_memory() {
-  static const uint64_t bytes =
-      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return bytes;
-}
-
 Device& cpu_device() {
   static Device* const device = new Device(cpu_executor());
   return *device;

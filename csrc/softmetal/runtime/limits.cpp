@@ -74,9 +74,14 @@ bool fits(std::string_view pattern, std::string_view name) {
 
 }  // namespace
 
-LimitSettings limit_settings(const char* family, const char* max_buffer_length) {
-  static const auto memory =
+NS::UInteger physical_memory() {
+  static const auto bytes =
       static_cast<NS::UInteger>(sysconf(_SC_PHYS_PAGES)) * static_cast<NS::UInteger>(sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+LimitSettings limit_settings(const char* family, const char* max_buffer_length) {
+  const NS::UInteger memory = physical_memory();
   LimitSettings settings;
   settings.max_buffer_length = memory;
   if (family && *family) {

@@ -22,6 +22,9 @@ constexpr uint32_t kConstantAlignment = 4;
 // Entries of the table of buffers, and of that of threadgroup memory.
 static_assert(SOFTMETAL_MAX_BUFFERS == 31);
 
+// Of this machine, in bytes.
+NS::UInteger physical_memory();
+
 // What differs between families.
 struct GpuFamily {
   const char* name;

@@ -318,3 +318,9 @@ def test_a_comment_lets_a_finding_pass(tmp_path, comment, passes, above):
     file = tmp_path / "k.metal"
     file.write_text("\n".join(lines))
     assert [f.rule for f in lint.lint([file], lint.Options())] == ([] if passes else ["inline-size"])
+
+
+def test_a_comment_lets_nothing_of_the_next_line_pass(tmp_path):
+    file = tmp_path / "k.metal"
+    file.write_text("constant double a = 1;  // lint: allow double\nconstant double b = 1;\n")
+    assert [(f.rule, f.line) for f in lint.lint([file], lint.Options())] == [("double", 2)]

@@ -143,13 +143,14 @@ class _File:
 
 
 def _is_allowed(finding: Finding) -> bool:
-    """Whether the line, or the one above, has a comment `lint: allow RULE`."""
+    """Whether the line, or the one above if that is a comment alone, has `lint: allow RULE`."""
     try:
         lines = Path(finding.file).read_text(errors="replace").splitlines()
     except OSError:
         return False
-    near = "\n".join(lines[max(finding.line - 2, 0) : finding.line])
-    return re.search(rf"//.*\blint: allow {finding.rule}(?![\w-])", near) is not None
+    here, above = lines[finding.line - 1 : finding.line], lines[max(finding.line - 2, 0) : finding.line - 1]
+    near = here + [line for line in above if line.lstrip().startswith("//")]
+    return any(re.search(rf"//.*\blint: allow {finding.rule}(?![\w-])", line) for line in near)
 
 
 _SPACES = {"__global": "device", "__local": "threadgroup", "__constant": "constant", "__private": "thread"}

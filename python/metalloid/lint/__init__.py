@@ -119,7 +119,7 @@ class _File:
             at, rule, text = question.at, question.rule, question.message
             note = next((n.text for n in message.notes if "evaluates to" in n.text), "")
             if number := re.search(r"'(\d+) <= \d+'", note):
-                text += f": it is {number[1]}"
+                text = text.replace("more than", f"{number[1]} bytes, more than", 1)
         else:
             place = next((m for m in (message, *message.notes) if m.file == "<stdin>"), None)
             if place is None:

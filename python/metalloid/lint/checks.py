@@ -120,7 +120,12 @@ class Checker:
             for a in attributes:
                 if a.kept:
                     continue
-                if a.name in OTHER_ATTRIBUTES:
+                if a.name == "id":
+                    what = (
+                        "argument buffers with [[id]] are not supported by metalloid; a struct of pointers is"
+                    )
+                    self.report("unsupported", a.at, what)
+                elif a.name in OTHER_ATTRIBUTES:
                     self.report("unsupported", a.at, f"[[{a.name}]] is beyond kernels on buffers")
                 elif a.name not in ATTRIBUTES:
                     near = difflib.get_close_matches(a.name, ATTRIBUTES, 1, 0.7)
@@ -332,7 +337,8 @@ class Checker:
                 "inline-size",
                 p.name_at,
                 f"what argument '{self._name(p)}' of kernel '{d.name}' refers to has more than the {most} "
-                "bytes that setBytes takes; needs a pointer",
+                "bytes that setBytes takes: bind a buffer and allow it with `// lint: allow inline-size`, or "
+                "take a pointer",
             ),
             d.body[1],
         )

@@ -78,7 +78,8 @@ def test_an_invalid_kernel_breaks_its_rule_and_no_other(path, findings):
         assert Path(finding.file) == path
         assert finding.section
         assert not re.search(
-            r"__(global|local|constant|private|generic)\b|OpenCL|lint_|lint:(?! allow)|\bsw\b", finding.message
+            r"__(global|local|constant|private|generic)\b|OpenCL|lint_|lint:(?! allow)|\bsw\b",
+            finding.message,
         )
 
 
@@ -150,6 +151,11 @@ def test_the_attributes_are_those_of_the_shader_compiler():
         ("struct S { int n; }; void f(constant S& s) { s.n = 1; }", [(1, 50, "constant-write")]),
         ("void f(constant float4* v) { v[0].x = 1; }", [(1, 37, "constant-write")]),
         ("void f(device atomic_float* x) { atomic_fetch_or_explicit(x, 1, memory_order_relaxed); }", None),
+        (
+            "template <typename T> T f(device atomic<T>* x) { return sizeof(*x); }\n"
+            "void g(device atomic_int* x) { f(x); f<int64_t>(nullptr); }",
+            None,
+        ),
         # Wrong without clang and with templates.
         (
             "template <typename T> T f(T x) { return f(x, 1); }\nfloat g() { return f(1.0f); }",
@@ -193,6 +199,24 @@ def test_limits_of_every_family(tmp_path):
             )
             found = lint.lint([path], lint.Options(gpu_family=family))
             assert [f.rule for f in found] == wanted
+
+
+def test_atomics_of_64_bits_are_for_families_that_have_them(tmp_path):
+    path = tmp_path / "k.metal"
+    call = "_explicit(x, 1, memory_order_relaxed)"
+    for name, allowed in {"max": True, "fetch_add": False, "fetch_or": False}.items():
+        for prefix in ("", "metal::"):
+            path.write_text(
+                "#include <metal_stdlib>\nusing namespace metal;\n"
+                f"kernel void k(device atomic_ulong* x) {{\n  {prefix}atomic_{name}{call};\n}}\n"
+            )
+            for family, its in lint.FAMILIES.items():
+                found = lint.lint([path], lint.Options(gpu_family=family))
+                wanted = [] if allowed and its.atomics_64 else [("atomic-type", 4)]
+                assert [(f.rule, f.line) for f in found] == wanted, show(found)
+                if wanted and allowed:
+                    assert "family apple8 or newer; --gpu-family apple8" in found[0].message
+    assert [name for name, its in lint.FAMILIES.items() if not its.atomics_64] == ["apple7"]
 
 
 @pytest.mark.parametrize(

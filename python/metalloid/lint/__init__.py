@@ -99,7 +99,7 @@ class _File:
         Checker(syntax, rewriter, family, self.version, self.report).run()
         settled = {(f.file, f.line) for f in self.findings.values()}
         rewritten = rewriter.run()
-        for message in clang.check(rewritten.text):
+        for message in clang.check(rewritten.text, [f"LINT_ATOMICS_64={int(family.atomics_64)}"]):
             self._message(message, rewritten, rewriter.questions, settled)
         return [finding for finding in self.findings.values() if not _is_allowed(finding)]
 

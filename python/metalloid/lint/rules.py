@@ -44,6 +44,7 @@ RULES = {
         Rule("kernel-result", "a kernel returns void", _KERNELS),
         Rule("kernel-name", "a kernel has another name than main", _KERNELS),
         Rule("kernel-member", "a kernel is not a member of a class", _KERNELS),
+        Rule("kernel-call", "a kernel is dispatched: nothing calls it", _KERNELS),
         Rule("host-name-clash", "no two kernels of a library have one name", _HOST_NAME),
         Rule(
             "host-name-form",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,18 +18,8 @@ from rich.console import Console
 TESTS = Path(__file__).parent
 TREE = TESTS.parent
 INVALID = sorted((TESTS / "lint/invalid").glob("*.metal"))
-VALID = sorted(
-    path
-    for pattern in (
-        "shaders/*.metal",
-        "examples/**/*.metal",
-        "tests/kernels/*.metal",
-        "tests/faults/*.metal",
-        "tests/lint/valid/*.metal",
-        "tests/cpp/msl/breadth/*.metal",
-    )
-    for path in TREE.glob(pattern)
-)
+CORPUS = runpy.run_path(str(TREE / "tools/shader_lint.py"))["CORPUS"]
+VALID = sorted(path for pattern in CORPUS for path in TREE.glob(pattern))
 
 
 def _clang_missing() -> str:
@@ -102,7 +93,7 @@ def test_a_valid_kernel_breaks_no_rule(path, findings):
 
 def test_each_rule_has_a_kernel_that_breaks_it():
     assert {path.stem for path in INVALID} == set(lint.RULES)
-    assert len(VALID) > 50
+    assert len(VALID) > 50 and all(any(TREE.glob(pattern)) for pattern in CORPUS)
 
 
 def test_the_documentation_has_the_rules():
@@ -331,6 +322,15 @@ def test_the_script_lints_a_tree(tmp_path):
     assert f"{broken}:7:3: double:" in done.stdout
     broken.write_text(BROKEN.read_text().replace("double", "float"))
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 0
+    whole = [*script[:2], str(tmp_path)]
+    for pattern in CORPUS[1:]:  # what no pattern may do is match nothing
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert pattern in done.stderr and CORPUS[0] not in done.stderr
+        other = tmp_path / pattern.replace("**", "x").replace("*", "x")
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("#include <metal_stdlib>\n")
+    assert "6 files linted" in subprocess.run(whole, capture_output=True, text=True, timeout=120).stdout
     broken.unlink()
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,18 +18,8 @@ from rich.console import Console
 TESTS = Path(__file__).parent
 TREE = TESTS.parent
 INVALID = sorted((TESTS / "lint/invalid").glob("*.metal"))
-VALID = sorted(
-    path
-    for pattern in (
-        "shaders/*.metal",
-        "examples/**/*.metal",
-        "tests/kernels/*.metal",
-        "tests/faults/*.metal",
-        "tests/lint/valid/*.metal",
-        "tests/cpp/msl/breadth/*.metal",
-    )
-    for path in TREE.glob(pattern)
-)
+CORPUS = runpy.run_path(str(TREE / "tools/shader_lint.py"))["CORPUS"]
+VALID = sorted(path for pattern in CORPUS for path in TREE.glob(pattern))
 
 
 def _clang_missing() -> str:
@@ -78,8 +69,21 @@ def test_an_invalid_kernel_breaks_its_rule_and_no_other(path, findings):
         assert Path(finding.file) == path
         assert finding.section
         assert not re.search(
-            r"__(global|local|constant|private|generic)\b|OpenCL|lint[_:]|\bsw\b", finding.message
+            r"__(global|local|constant|private|generic)\b|OpenCL|lint_|lint:(?! allow)|\bsw\b",
+            finding.message,
         )
+
+
+def test_a_message_says_what_helps(findings):
+    messages = {path.stem: [f.message for f in findings[path]] for path in INVALID}
+    assert messages["inline-size"] == [
+        "what argument 'table' of kernel 'k' refers to has 8192 bytes, more than the 4096 bytes that "
+        "setBytes takes: bind a buffer and allow it with `// lint: allow inline-size`, or take a pointer"
+    ]
+    assert "needs the address space after its arguments" in messages["address-space"][1]
+    assert messages["unsupported"][0].startswith(
+        "argument buffers with [[id]] are not supported by metalloid"
+    )
 
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: str(path.relative_to(TREE)))
@@ -89,7 +93,7 @@ def test_a_valid_kernel_breaks_no_rule(path, findings):
 
 def test_each_rule_has_a_kernel_that_breaks_it():
     assert {path.stem for path in INVALID} == set(lint.RULES)
-    assert len(VALID) > 50
+    assert len(VALID) > 50 and all(any(TREE.glob(pattern)) for pattern in CORPUS)
 
 
 def test_the_documentation_has_the_rules():
@@ -138,6 +142,11 @@ def test_the_attributes_are_those_of_the_shader_compiler():
         ("struct S { int n; }; void f(constant S& s) { s.n = 1; }", [(1, 50, "constant-write")]),
         ("void f(constant float4* v) { v[0].x = 1; }", [(1, 37, "constant-write")]),
         ("void f(device atomic_float* x) { atomic_fetch_or_explicit(x, 1, memory_order_relaxed); }", None),
+        (
+            "template <typename T> T f(device atomic<T>* x) { return sizeof(*x); }\n"
+            "void g(device atomic_int* x) { f(x); f<int64_t>(nullptr); }",
+            None,
+        ),
         # Wrong without clang and with templates.
         (
             "template <typename T> T f(T x) { return f(x, 1); }\nfloat g() { return f(1.0f); }",
@@ -181,6 +190,24 @@ def test_limits_of_every_family(tmp_path):
             )
             found = lint.lint([path], lint.Options(gpu_family=family))
             assert [f.rule for f in found] == wanted
+
+
+def test_atomics_of_64_bits_are_for_families_that_have_them(tmp_path):
+    path = tmp_path / "k.metal"
+    call = "_explicit(x, 1, memory_order_relaxed)"
+    for name, allowed in {"max": True, "fetch_add": False, "fetch_or": False}.items():
+        for prefix in ("", "metal::"):
+            path.write_text(
+                "#include <metal_stdlib>\nusing namespace metal;\n"
+                f"kernel void k(device atomic_ulong* x) {{\n  {prefix}atomic_{name}{call};\n}}\n"
+            )
+            for family, its in lint.FAMILIES.items():
+                found = lint.lint([path], lint.Options(gpu_family=family))
+                wanted = [] if allowed and its.atomics_64 else [("atomic-type", 4)]
+                assert [(f.rule, f.line) for f in found] == wanted, show(found)
+                if wanted and allowed:
+                    assert "family apple8 or newer; --gpu-family apple8" in found[0].message
+    assert [name for name, its in lint.FAMILIES.items() if not its.atomics_64] == ["apple7"]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +322,15 @@ def test_the_script_lints_a_tree(tmp_path):
     assert f"{broken}:7:3: double:" in done.stdout
     broken.write_text(BROKEN.read_text().replace("double", "float"))
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 0
+    whole = [*script[:2], str(tmp_path)]
+    for pattern in CORPUS[1:]:  # what no pattern may do is match nothing
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 2
+        assert pattern in done.stderr and CORPUS[0] not in done.stderr
+        other = tmp_path / pattern.replace("**", "x").replace("*", "x")
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("#include <metal_stdlib>\n")
+    assert "6 files linted" in subprocess.run(whole, capture_output=True, text=True, timeout=120).stdout
     broken.unlink()
     assert subprocess.run(script, capture_output=True, timeout=120).returncode == 2
 
@@ -318,3 +354,9 @@ def test_a_comment_lets_a_finding_pass(tmp_path, comment, passes, above):
     file = tmp_path / "k.metal"
     file.write_text("\n".join(lines))
     assert [f.rule for f in lint.lint([file], lint.Options())] == ([] if passes else ["inline-size"])
+
+
+def test_a_comment_lets_nothing_of_the_next_line_pass(tmp_path):
+    file = tmp_path / "k.metal"
+    file.write_text("constant double a = 1;  // lint: allow double\nconstant double b = 1;\n")
+    assert [(f.rule, f.line) for f in lint.lint([file], lint.Options())] == [("double", 2)]

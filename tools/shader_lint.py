@@ -1,7 +1,8 @@
 """Lints the shaders, the examples and the valid kernels of the tests, with the lint of the same tree.
 
 Checks that every .metal of a tree keeps the rules of Metal's language, which docs/lint.md lists. Needs a
-clang, as the package ziglang brings one, and nothing that is built. Exits with 1 if a rule is broken.
+clang, as the package ziglang brings one, and nothing that is built. Exits with 1 if a rule is broken, and
+with 2 if a pattern of CORPUS matches nothing.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ def main() -> int:
     import lint
 
     patterns = CORPUS[:1] if options.shaders else CORPUS
-    files = sorted(path for pattern in patterns for path in options.tree.glob(pattern))
-    if not files:
-        print(f"there is no .metal file in {options.tree}", file=sys.stderr)
+    matches = {pattern: list(options.tree.glob(pattern)) for pattern in patterns}
+    if missing := [pattern for pattern, paths in matches.items() if not paths]:
+        print(f"no file of {options.tree} matches {', '.join(missing)}", file=sys.stderr)
         return 2
+    files = sorted(path for paths in matches.values() for path in paths)
     start = time.monotonic()
     try:
         findings = lint.lint(files, lint.Options(include_dirs=(options.tree / "shaders",)))

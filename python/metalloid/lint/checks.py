@@ -71,6 +71,7 @@ class Checker:
                 self._variable(d)
         self._host_names()
         self._function_constants()
+        self._kernel_calls()
         self._recursion()
 
     # --- words ----------------------------------------------------------------------------------------
@@ -120,7 +121,12 @@ class Checker:
             for a in attributes:
                 if a.kept:
                     continue
-                if a.name in OTHER_ATTRIBUTES:
+                if a.name == "id":
+                    what = (
+                        "argument buffers with [[id]] are not supported by metalloid; a struct of pointers is"
+                    )
+                    self.report("unsupported", a.at, what)
+                elif a.name in OTHER_ATTRIBUTES:
                     self.report("unsupported", a.at, f"[[{a.name}]] is beyond kernels on buffers")
                 elif a.name not in ATTRIBUTES:
                     near = difflib.get_close_matches(a.name, ATTRIBUTES, 1, 0.7)
@@ -332,7 +338,8 @@ class Checker:
                 "inline-size",
                 p.name_at,
                 f"what argument '{self._name(p)}' of kernel '{d.name}' refers to has more than the {most} "
-                "bytes that setBytes takes; needs a pointer",
+                "bytes that setBytes takes: bind a buffer and allow it with `// lint: allow inline-size`, or "
+                "take a pointer",
             ),
             d.body[1],
         )
@@ -471,6 +478,16 @@ class Checker:
                 self.report("host-name-clash", at, f"there is a kernel '{name}' already")
             used.add(name)
 
+    def _kernel_calls(self) -> None:
+        # Where kernels share a name with other functions, those are the ones that are called.
+        shared = library_names() | {d.name for d in self.syntax.functions if not d.kernel}
+        kernels = {d.name: d for d in self.syntax.kernels if d.name not in shared}
+        for d in self.syntax.functions:
+            for called, at in self._calls(d, kernels) if d.body else ():
+                self.report(
+                    "kernel-call", at, f"'{d.name}' calls kernel '{called}'; needs a function that both call"
+                )
+
     def _recursion(self) -> None:
         defined: dict[str, list[Declaration]] = {}
         for d in self.syntax.functions:
@@ -481,6 +498,7 @@ class Checker:
             name: ds[0]
             for name, ds in defined.items()
             if len(ds) == 1
+            and not ds[0].kernel
             and name not in library_names()
             and not self.syntax.has_specifier(ds[0], "constexpr", "consteval")
         }
@@ -511,6 +529,7 @@ class Checker:
         t = self.tokens
         assert d.body is not None
         own = {t[p.name_at].text for p in self.syntax.parameters(d) if p.name_at >= 0}
+        own |= {t.text(i) for i in range(*d.body) if t.is_word(i) and t.text(i + 1) == "="}
         for i in range(d.body[1] - 1, d.body[0], -1):
             name = t.text(i)
             if name in functions and name not in own and t.text(i + 1) == "(":

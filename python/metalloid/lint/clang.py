@@ -125,9 +125,11 @@ def preprocess(
     return done.stdout, messages
 
 
-def check(text: str) -> list[Message]:
+def check(text: str, macros: Sequence[str] = ()) -> list[Message]:
     """The errors in a text of C++ for OpenCL, which includes the lint's own declarations first."""
-    done = _run([*_DIALECT, "-fsyntax-only", "-I", str(INCLUDE), "-include", "lint_functions.h", "-"], text)
+    defined = [f"-D{macro}" for macro in macros]
+    include = ["-I", str(INCLUDE), "-include", "lint_functions.h"]
+    done = _run([*_DIALECT, "-fsyntax-only", *defined, *include, "-"], text)
     messages = read(done.stderr)
     if done.returncode and not messages:
         raise ClangError(f"clang said nothing that could be read: {done.stderr.strip()[-2000:]}")

@@ -435,6 +435,13 @@ class Rewriter:
                 for i in range(d.begin, d.end):  # the one without a space is for these too
                     self._instead[i] = ""
                 return
+        method = d.record and d.name != d.record and not self.syntax.has_specifier(d, "static", "friend")
+        if method and d.parameters:
+            i = d.parameters[1]
+            while t.text(i + 1) in ("const", "volatile"):
+                i += 1
+            if t.text(i + 1) not in (*SPACES, "&", "&&"):  # Metal's `this` is the thread's own unless told
+                self._after[i].append(" __private")
         if d.body is None:
             return
         sizes: list[str] = []

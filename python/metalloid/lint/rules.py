@@ -44,6 +44,7 @@ RULES = {
         Rule("kernel-result", "a kernel returns void", _KERNELS),
         Rule("kernel-name", "a kernel has another name than main", _KERNELS),
         Rule("kernel-member", "a kernel is not a member of a class", _KERNELS),
+        Rule("kernel-call", "a kernel is dispatched: nothing calls it", _KERNELS),
         Rule("host-name-clash", "no two kernels of a library have one name", _HOST_NAME),
         Rule(
             "host-name-form",
@@ -194,7 +195,8 @@ VERSIONS = ("1.0", "1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "3.0", "3.1"
 SINCE = (
     (r"(packed_)?bfloat[234]?|simdgroup_bfloat8x8", "3.1"),
     (r"atomic_float", "3.0"),
-    (r"atomic_thread_fence", "3.2"),
+    (r"atomic_thread_fence|memory_order_(acquire|release|acq_rel|seq_cst)", "3.2"),
+    (r"thread_scope_(thread|simdgroup|threadgroup|device)", "3.2"),
     (r"simdgroup_(matrix|float8x8|half8x8|load|store|multiply|multiply_accumulate)", "2.3"),
 )
 
@@ -204,6 +206,7 @@ class Family:
     """The limits of a family of GPUs."""
 
     threadgroup_memory: int
+    atomics_64: bool
     threads_per_threadgroup: int = 1024
     buffers: int = 31
     threadgroup_arguments: int = 31
@@ -211,8 +214,8 @@ class Family:
 
 
 FAMILIES = {
-    "apple7": Family(threadgroup_memory=32 << 10),
-    "apple8": Family(threadgroup_memory=32 << 10),
-    "apple9": Family(threadgroup_memory=32 << 10),
-    "apple10": Family(threadgroup_memory=32 << 10),
+    "apple7": Family(threadgroup_memory=32 << 10, atomics_64=False),
+    "apple8": Family(threadgroup_memory=32 << 10, atomics_64=True),
+    "apple9": Family(threadgroup_memory=32 << 10, atomics_64=True),
+    "apple10": Family(threadgroup_memory=32 << 10, atomics_64=True),
 }

@@ -396,8 +396,11 @@ void atomic_thread_fence(mem_flags, memory_order = memory_order_seq_cst, thread_
 template <class T>
 struct atomic {
   static_assert(is_same<T, int>::value || is_same<T, uint>::value || is_same<T, bool>::value ||
-                    is_same<T, ulong>::value || is_same<T, long>::value || is_same<T, float>::value,
+                    is_same<T, ulong>::value || is_same<T, float>::value,
                 "[atomic-type] atomic<T> needs int, uint, bool, ulong or float");
+  static_assert(
+      LINT_ATOMICS_64 || !is_same<T, ulong>::value,
+      "[atomic-type] atomic_ulong needs a GPU of family apple8 or newer; --gpu-family apple8 lints for one");
   T held;
 };
 // OpenCL has the names without lint_ for itself.
@@ -408,7 +411,7 @@ typedef atomic<float> lint_atomic_float;
 typedef atomic<ulong> lint_atomic_ulong;
 
 // Atomic functions reach device and threadgroup memory; what is expected lies in the thread's own.
-#define LINT_ATOMICS(space)                                                                            \
+#define LINT_ATOMICS(space, floats)                                                                    \
   template <class T>                                                                                   \
   void atomic_store_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);             \
   template <class T>                                                                                   \
@@ -418,28 +421,31 @@ typedef atomic<ulong> lint_atomic_ulong;
   template <class T>                                                                                   \
   bool atomic_compare_exchange_weak_explicit(volatile space atomic<T>*, __private type_identity_t<T>*, \
                                              type_identity_t<T>, memory_order, memory_order);          \
-  LINT_FETCH(space, add, is_integral<T>::value || is_same<T, float>::value)                            \
-  LINT_FETCH(space, sub, is_integral<T>::value || is_same<T, float>::value)                            \
-  LINT_FETCH(space, and, is_integral<T>::value)                                                        \
-  LINT_FETCH(space, or, is_integral<T>::value)                                                         \
-  LINT_FETCH(space, xor, is_integral<T>::value)                                                        \
-  LINT_FETCH(space, min, true)                                                                         \
-  LINT_FETCH(space, max, true)                                                                         \
+  LINT_FETCH(space, add, floats, "atomic_int, atomic_uint or, in device memory, atomic_float")         \
+  LINT_FETCH(space, sub, floats, "atomic_int, atomic_uint or, in device memory, atomic_float")         \
+  LINT_FETCH(space, and, false, "atomic_int or atomic_uint")                                           \
+  LINT_FETCH(space, or, false, "atomic_int or atomic_uint")                                            \
+  LINT_FETCH(space, xor, false, "atomic_int or atomic_uint")                                           \
+  LINT_FETCH(space, min, false, "atomic_int or atomic_uint")                                           \
+  LINT_FETCH(space, max, false, "atomic_int or atomic_uint")                                           \
   LINT_EXTREME(space, min)                                                                             \
   LINT_EXTREME(space, max)
-#define LINT_FETCH(space, name, ...)                                                                     \
-  template <class T>                                                                                     \
-  T atomic_fetch_##name##_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order) {        \
-    static_assert(__VA_ARGS__, "[atomic-type] atomic_fetch_" #name "_explicit needs an atomic integer"); \
-    static_assert(!is_same<T, bool>::value,                                                              \
-                  "[atomic-type] atomic_fetch_" #name "_explicit needs an atomic number");               \
-    return T();                                                                                          \
+#define LINT_FETCH(space, name, floats, types)                                                               \
+  template <class T>                                                                                         \
+  T atomic_fetch_##name##_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order) {            \
+    static_assert(is_same<T, int>::value || is_same<T, uint>::value || (floats && is_same<T, float>::value), \
+                  "[atomic-type] atomic_fetch_" #name "_explicit needs " types);                             \
+    return T();                                                                                              \
   }
-#define LINT_EXTREME(space, name) \
-  template <class T>              \
-  void atomic_##name##_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order);
-LINT_ATOMICS(__global)
-LINT_ATOMICS(__local)
+// Nothing but these for the atomics of 64 bits, and they for nothing else.
+#define LINT_EXTREME(space, name)                                                              \
+  template <class T>                                                                           \
+  void atomic_##name##_explicit(volatile space atomic<T>*, type_identity_t<T>, memory_order) { \
+    static_assert(is_same<T, ulong>::value && sizeof(atomic<T>),                               \
+                  "[atomic-type] atomic_" #name "_explicit needs atomic_ulong");               \
+  }
+LINT_ATOMICS(__global, true)
+LINT_ATOMICS(__local, false)
 #undef LINT_ATOMICS
 #undef LINT_FETCH
 #undef LINT_EXTREME
@@ -456,15 +462,18 @@ struct lint_vote {
 typedef lint_vote<ulong> simd_vote;
 typedef lint_vote<uint> quad_vote;
 
-#define LINT_OWN(name) LINT_F1(name, lint_common_t)
+// What lanes exchange has at most 32 bits by element, and is no bool.
+template <class A, class E = lint_element_of<A>>
+using lint_lane_t = enable_if_t<(sizeof(E) <= 4) && !is_same<E, bool>::value, lint_common_t<A>>;
+#define LINT_OWN(name) LINT_F1(name, lint_lane_t)
 #define LINT_FROM(name) \
   template <class A>    \
-  lint_common_t<A> name(A, ushort);
-#define LINT_FILL(name)                                                 \
-  template <class A>                                                    \
-  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort); \
-  template <class A>                                                    \
-  lint_common_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort, ushort);
+  lint_lane_t<A> name(A, ushort);
+#define LINT_FILL(name)                                               \
+  template <class A>                                                  \
+  lint_lane_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort); \
+  template <class A>                                                  \
+  lint_lane_t<A> name(A, type_identity_t<lint_vector_of<A>>, ushort, ushort);
 #define LINT_LANES(group)                    \
   LINT_OWN(group##_sum)                      \
   LINT_OWN(group##_product)                  \

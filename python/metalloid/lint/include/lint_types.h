@@ -39,9 +39,9 @@ typedef __bf16 bfloat;
   C(const C&) = default;          \
   C(const __constant C&) = default;
 // A template, so that `x = {...}` has one meaning.
-#define LINT_ASSIGNMENTS(C)                                                          \
-  C& operator=(const C&) = default;                                                  \
-  template <class Lint, metal::enable_if_t<metal::is_same<Lint, C>::value, int> = 0> \
+#define LINT_ASSIGNMENTS(C)                                                              \
+  C& operator=(const C&) = default;                                                      \
+  template <class Lint, ::metal::enable_if_t<::metal::is_same<Lint, C>::value, int> = 0> \
   C& operator=(const __constant Lint&);
 // Classes in functions can have no templates.
 #define LINT_LOCAL_ASSIGNMENTS(C)   \
@@ -186,7 +186,7 @@ using decay_t = lint_bare_t<T>;
 template <class T>
 struct decay : type_identity<lint_bare_t<T>> {};
 template <class T>
-T&& declval();
+__private T&& declval();
 
 template <class A, class B>
 struct is_same : false_type {};

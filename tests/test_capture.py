@@ -9,11 +9,12 @@ import metalloid as ml
 import numpy as np
 import pytest
 from metalloid import _core
+from support import open_device
 
 
 @pytest.fixture
 def dev():
-    return ml.Device("cpu")
+    return open_device("cpu")
 
 
 def test_captures_are_refused_off_the_mac(tmp_path, dev):
@@ -81,7 +82,7 @@ for attempt in range(3):
 """
 
 
-def test_a_device_that_is_lost_stays_lost():
+def test_a_device_that_is_lost_stays_lost(dev):
     done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     first, *later = done.stdout.splitlines()

@@ -320,6 +320,7 @@ def test_a_header_that_is_not_there_is_reported_where_it_is_included(dev):
     assert value(dev, skipped) == 7
 
 
+@pytest.mark.skipif("cpu" not in ml.devices(), reason="Metal compiles by itself")
 def test_without_a_compiler_the_error_says_what_to_install(tmp_path):
     done = run_python(
         """

@@ -454,6 +454,34 @@ def test_checks_can_be_switched_off(simt, library, x):
     assert simt.checked
 
 
+VARIABLES = """#include <metal_stdlib>
+using namespace metal;
+kernel void many(device uint* y [[buffer(0)]], uint i [[thread_position_in_threadgroup]]) {
+  threadgroup uint a[2000], b[2000], c[2000];
+  for (uint k = i; k < 2000; k += 64) a[k] = k, b[k] = 2 * k, c[k] = 3 * k;
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+  for (uint k = i; k < 2000; k += 64) y[k] = a[1999 - k] + b[k] + c[1999 - k];
+}
+"""
+
+
+def test_unchecked_threadgroup_variables_have_room():
+    shown = run_python(
+        """
+        import metalloid as ml, numpy as np
+        from test_faults import VARIABLES
+        dev = ml.Device("simt")
+        y = dev.zeros(2000, "uint32")
+        with dev.commands() as cmd:
+            cmd.dispatch(dev.compile(VARIABLES).kernel("many"), threads=64, threadgroup=64, args=[y])
+        k = np.arange(2000)
+        print(np.array_equal(y.numpy(), 4 * (1999 - k) + 2 * k))
+        """,
+        METALLOID_CHECK="off",
+    )
+    assert shown.stdout == "True\n", shown.stderr
+
+
 def test_settings_from_the_environment():
     shown = run_python(
         "import metalloid as ml; print(ml.check_settings(), ml.Device('simt').checked)",

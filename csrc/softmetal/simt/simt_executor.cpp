@@ -1,4 +1,5 @@
 // Runs kernels as a GPU does, 32 lanes to a SIMD-group, one dispatch at a time, and checks what they do.
+#include <algorithm>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -81,7 +82,11 @@ class SimtExecutor final : public Executor {
     const SoftmetalKernel& kernel = dispatch.pipeline->kernel;
     if (kernel.prepare) kernel.prepare(&dispatch.launch);
     constexpr size_t kLine = 64;
-    memory_.resize(dispatch.threadgroup_memory + kernel.static_threadgroup_bytes + 2 * kLine);
+    // Not as many bytes as they have: they lie apart, where the kernel was compiled to be checked.
+    size_t variable_bytes = kernel.static_threadgroup_bytes;
+    for (const SoftmetalVariable* each = kernel.variables; each; each = each->next)
+      variable_bytes = std::max<size_t>(variable_bytes, size_t{each->offset} + each->bytes);
+    memory_.resize(dispatch.threadgroup_memory + variable_bytes + 2 * kLine);
     const auto start = (reinterpret_cast<uintptr_t>(memory_.data()) + kLine - 1) & ~uintptr_t{kLine - 1};
     auto* arguments = reinterpret_cast<char*>(start);
     auto* variables = arguments + (dispatch.threadgroup_memory + kLine - 1) / kLine * kLine;

@@ -1229,6 +1229,7 @@ class Translator {
         "SOFTMETAL_UNCHECKED static void sm_prepare(const ::SoftmetalLaunch* sm_launch) { (void)sm_launch; ";
     for (size_t i = 0; i < k.constants.size(); ++i) {
       const FunctionConstant& c = s_.constants[k.constants[i]];
+      if (i == 0) text += "::softmetal::entry::find_thread_variables(&" + qualified(c) + "); ";
       text += qualified(c) + " = ::softmetal::entry::constant_value<decltype(" + qualified(c) +
               ")>(sm_launch, sm_constants[" + std::to_string(i) + "].offset); " +
               qualified(c, "softmetal_defined_") + " = sm_launch->constants_defined >> " + std::to_string(i) +

@@ -188,7 +188,8 @@ class Session {
   }
   void add(std::shared_ptr<Recording> recording) {
     std::lock_guard lock(mutex_);
-    pending_.push_back(std::move(recording));
+    // Nobody would take it in any more, and they would keep each other.
+    if (!closed()) pending_.push_back(std::move(recording));
   }
   // Takes in what is complete, unless another thread is at it.
   void resolve() {
@@ -225,6 +226,7 @@ class Session {
     }
     report_.dropped = dropped_.load();
     report_.span.end = now();
+    close();
     return std::move(report_);
   }
 
@@ -339,9 +341,7 @@ Report stop() {
     if (!session) throw Error("trace: none is on");
     active.store(false);
   }
-  Report report = session->take_report();
-  session->close();
-  return report;
+  return session->take_report();
 }
 
 void mark(Mark::Kind kind, uint64_t value) {

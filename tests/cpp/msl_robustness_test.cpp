@@ -163,17 +163,17 @@ TEST_CASE("long repetitions take time in proportion to their length") {
                                  "#pragma unroll\n",
                                  "sampler s;"}) {
     CAPTURE(part);
-    CHECK(seconds(repeat(part, n)) < 5);
+    CHECK(seconds(repeat(part, n)) < 20);
   }
-  CHECK(seconds(repeat("(", n) + repeat(")", n)) < 5);
-  CHECK(seconds("int f(){" + repeat("a<(", n) + repeat(")>", n) + "}") < 5);
-  CHECK(seconds(repeat("struct s { ", n) + repeat("float2 xy; };", n)) < 5);
-  CHECK(seconds(repeat("struct { ", n) + repeat("float2 xy; };", n)) < 5);
+  CHECK(seconds(repeat("(", n) + repeat(")", n)) < 20);
+  CHECK(seconds("int f(){" + repeat("a<(", n) + repeat(")>", n) + "}") < 20);
+  CHECK(seconds(repeat("struct s { ", n) + repeat("float2 xy; };", n)) < 20);
+  CHECK(seconds(repeat("struct { ", n) + repeat("float2 xy; };", n)) < 20);
   std::string kernels, constants;
   for (int i = 0; i < 1000; ++i) {
     kernels += "int f" + std::to_string(i) + "() { return f" + std::to_string(i / 2) + "(); } kernel void k" +
                std::to_string(i) + "(device int* x) { x[0] = f" + std::to_string(i) + "(); }\n";
     constants += "constant int c" + std::to_string(i) + " = c" + std::to_string(i / 2) + ";\n";
   }
-  CHECK(seconds("constant int c0 [[function_constant(0)]];" + constants + kernels) < 5);
+  CHECK(seconds("constant int c0 [[function_constant(0)]];" + constants + kernels) < 20);
 }

@@ -8,12 +8,9 @@ import signal
 import metalloid as ml
 import numpy as np
 import pytest
-from metalloid import _jit
-from support import BF16, F16, F32, open_device, run_python
+from support import BF16, F16, F32, needs_compiler, open_device, run_python
 
-pytestmark = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
+pytestmark = needs_compiler
 
 HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
 

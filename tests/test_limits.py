@@ -9,12 +9,8 @@ import sys
 import metalloid as ml
 import numpy as np
 import pytest
-from metalloid import _jit
-from support import run_python
+from support import needs_compiler, open_device, run_python
 
-needs_compiler = pytest.mark.skipif(
-    not _jit.find_toolchain().compiler, reason="no compiler for shaders: " + _jit.find_toolchain().missing
-)
 software = pytest.mark.skipif("metal" in ml.devices(), reason="Metal has the limits of its own GPU")
 
 GIB = 1 << 30
@@ -23,9 +19,7 @@ HEAD = "#include <metal_stdlib>\nusing namespace metal;\n"
 
 @pytest.fixture(params=["cpu", "simt"])
 def device(request) -> ml.Device:
-    if request.param not in ml.devices():
-        pytest.skip(f"no device {request.param}")
-    return ml.Device(request.param)
+    return open_device(request.param)
 
 
 def said(code: str, **environment: str) -> str:

@@ -129,8 +129,8 @@ DEFECTS = [
     ),
     Defect(
         *("a guard is gone", "macos-availability", "csrc/metalloid/residency.cpp"),
-        "if (!set_ || !available(device_, Feature::residency_sets)) return;",
-        "if (queue == nullptr) return;",
+        "  if (!set_) return;\n  queue->addResidencySet",
+        "  queue->addResidencySet",
         "addResidencySet is of macOS 15.0 and is not guarded",
     ),
     Defect(

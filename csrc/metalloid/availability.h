@@ -1,5 +1,6 @@
-// What newer systems than macOS 14 have. A function that calls any of it asks here first, as metal-cpp
-// compiles such calls for every system, and on an older one they end the process.
+// What newer systems than macOS 14 have. A function that calls any of it asks here first, or holds an object
+// that only such a system gives: metal-cpp compiles the calls for every system, and on an older one they end
+// the process.
 #pragma once
 
 #include <cstdint>

@@ -22,9 +22,8 @@ void check_path(const std::string& path) {
   }
   const fs::path folder = fs::absolute(wanted, failed).parent_path();
   if (!fs::is_directory(folder, failed)) {
-    throw ValidationError(text("capture: the folder of path, \"", folder.string(),
-                               "\", is not there, needs "
-                               "one that is"));
+    throw ValidationError(
+        text("capture: the folder of path, \"", folder.string(), "\", is not there, needs one that is"));
   }
   if (fs::symlink_status(wanted, failed).type() != fs::file_type::not_found) {
     throw ValidationError(text("capture: path is \"", path, "\", which is there already, needs a new one"));
@@ -43,8 +42,7 @@ void start_capture(Device& device, const std::string& path) {
   }
   if (!manager || !manager->supportsDestination(kDocument)) {
     if (device.name() != "metal") {
-      throw DeviceError(text("capture: device is \"", device.name(),
-                             "\", and captures are made of Metal "
+      throw DeviceError(text("capture: device is \"", device.name(), "\", and captures are made of Metal ",
                              "devices; metalloid.trace() tells what ran when on this one"));
     }
     throw DeviceError(

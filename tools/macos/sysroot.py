@@ -27,12 +27,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-MLX_METAL = "mlx-metal==0.32.4 --hash=sha256:8019b2db622599267d66cc168b2f0dbf5af929790a6c3b3913e00eabc42a7947"
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import wheels
+
 BUILD_TOOLS = ["scikit-build-core>=0.11", "nanobind>=2.9", "build", "cmake>=3.24", "ninja"]
 LLVM = Path("/usr/lib/llvm-16")
 FRAMEWORKS = ("Metal", "Foundation", "QuartzCore")
@@ -184,21 +185,20 @@ def make_sdk(sdk: Path, zig: Path, mlx: Path) -> None:
 
 def make_wheel(wheel: Path, scratch: Path) -> Path:
     """Unpacks metal-cpp as Python would find it, and returns mlx's library."""
-    wanted = scratch / "wanted.txt"
-    wanted.write_text(MLX_METAL)
-    pip(sys.executable, "download", "-q", "--no-deps", "--only-binary=:all:", "--platform=macosx_14_0_arm64",
-        "--python-version=3.12", f"--dest={scratch}", "--require-hashes", "-r", wanted)  # fmt: skip
-    with zipfile.ZipFile(next(scratch.glob("*.whl"))) as archive:
-        for name in archive.namelist():
-            if name.startswith("mlx/include/metal_cpp/") or ".dist-info/" in name:
-                archive.extract(name, wheel)
-        return Path(archive.extract("mlx/lib/libmlx.dylib", scratch))
+    library = "mlx/lib/libmlx.dylib"
+    parts = ("mlx/include/metal_cpp/", "mlx_metal-", library)  # the second is what Python knows it by
+    try:
+        found = wheels.part(scratch, *wheels.MLX_METAL, wheels.MACOS, {part: part for part in parts})
+    except wheels.Unavailable as error:
+        raise Missing(str(error)) from None
+    shutil.copytree(found, wheel, ignore=shutil.ignore_patterns("lib"))
+    return found / library
 
 
 def stamp() -> str:
     """What the contents depend on."""
     digest = hashlib.sha256(Path(__file__).read_bytes())
-    digest.update(metadata.version("ziglang").encode())
+    digest.update(f"{metadata.version('ziglang')} {wheels.MLX_METAL}".encode())
     for path in sorted((Path(__file__).parent / "stubs").rglob("*.h")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ marked lines and in every order of threads; the mended one none, and the right r
 from __future__ import annotations
 
 import functools
+import platform
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ SEEDS = (0, 1, 7)
 RACE, DEVICE_RACE, FLAGS, DIVERGENT = "threadgroup-race", "device-race", "barrier-flags", "divergent-barrier"
 BOUNDS, MISALIGNED, UNINITIALIZED = "out-of-bounds", "misaligned", "uninitialized-read"
 LANE, MATRIX, READ_ONLY, NULL = "inactive-lane", "incomplete-matrix", "read-only-write", "null-argument"
-HAZARD, NON_FINITE, RUNAWAY = "hazard", "non-finite", "runaway"
+HAZARD, NON_FINITE, RUNAWAY, DIVISION = "hazard", "non-finite", "runaway", "undefined-division"
 TWO_SIDED = (RACE, DEVICE_RACE, FLAGS, HAZARD)
 
 Numbers = dict[str, np.ndarray]
@@ -469,6 +470,17 @@ CASES = [
          non_finite=True, element_size=2),
     Case("zero_row", NON_FINITE, "y", lambda r: {"x": np.zeros(32, np.float32), "y": nan(32)},
          lambda a: {"y": a["x"]}, 32, 32, lines=FIRST, non_finite=True),
+    # Integer divisions.
+    Case("empty_bucket", DIVISION, "",
+         lambda r: {"sum": np.arange(64, dtype=np.int32) - 9, "count": np.arange(64, dtype=np.int32) % 5,
+                    "y": np.zeros(64, np.int32)},
+         lambda a: {"y": np.trunc(a["sum"] / np.where(c := a["count"], c, np.inf))}, lines=FIRST),
+    Case("no_columns", DIVISION, "", lambda r: {"columns": np.uint64(0), "y": np.ones(32, np.uint64)},
+         lambda a: {"y": np.zeros(32)}, 32, 32, lines=FIRST),
+    Case("sign_of_least", DIVISION, "",
+         lambda r: {"x": np.full(64, -(2**31), np.int32), "sign": np.tile(np.int32([1, -1]), 32),
+                    "y": np.zeros(64, np.int32)},
+         lambda a: {"y": -(2**31 - 1) * a["sign"].astype(np.int64)}, lines=FIRST),
     # Kernels that do not end.
     Case("no_progress", RUNAWAY, "", lambda r: {"x": np.arange(32, dtype=np.uint32), "y": junk(32)},
          lambda a: {"y": collatz_steps(a["x"])}, 32, 32, lines=FIRST),
@@ -487,7 +499,10 @@ def prepare(case: Case) -> None:
     ml.set_check_settings(non_finite=case.non_finite)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+# Other processors do not tell of them.
+@pytest.mark.parametrize(
+    "case", [c for c in CASES if c.kind != DIVISION or platform.machine() == "x86_64"], ids=str
+)
 def test_faulty(case, dev, rng, seed):
     prepare(case)
     section = sections()[case.name]

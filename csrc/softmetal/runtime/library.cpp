@@ -267,6 +267,7 @@ Object* FunctionDescriptor::clone() {
 
 Library::Library(Device& owner, void* handle, const SoftmetalLibrary* tables)
     : device(owner), table(tables), handle_(handle) {
+  if (handle_) divisions_.emplace(table);
   for (uint32_t u = 0; u < table->unit_count; ++u)
     for (uint32_t k = 0; k < table->units[u]->kernel_count; ++k) {
       const SoftmetalKernel& kernel = table->units[u]->kernels[k];
@@ -275,6 +276,7 @@ Library::Library(Device& owner, void* handle, const SoftmetalLibrary* tables)
 }
 
 Library::~Library() {
+  divisions_.reset();
   if (handle_) dlclose(handle_);
   if (object_ >= 0) close(object_);
 }

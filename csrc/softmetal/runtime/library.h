@@ -2,12 +2,14 @@
 
 #include <atomic>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <Metal/Metal.hpp>
 
 #include "softmetal/runtime/device.h"
+#include "softmetal/runtime/division.h"
 #include "softmetal/runtime/kernel_abi.h"
 
 namespace softmetal {
@@ -60,6 +62,7 @@ class Library final : public Object {
 
  private:
   void* const handle_;
+  std::optional<DivisionGuard> divisions_;
   int object_ = -1;  // the open file
 };
 SOFTMETAL_BRIDGE(MTL::Library, Library)

@@ -107,9 +107,10 @@ class Watch {
 };
 
 void start_thread(void (Scheduler::*body)(), Scheduler* scheduler) {
-  // Signals belong to the threads of the program.
+  // Signals belong to the threads of the program, but for what the code here runs into itself.
   sigset_t all, before;
   sigfillset(&all);
+  for (const int fault : {SIGFPE, SIGSEGV, SIGBUS, SIGILL, SIGTRAP}) sigdelset(&all, fault);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   std::thread([body, scheduler] { (scheduler->*body)(); }).detach();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "softmetal/runtime/device.h"
+#include "softmetal/runtime/division.h"
 
 namespace softmetal::simt {
 
@@ -89,9 +90,10 @@ int64_t cpu_time() {
 
 const char* name_of(Kind kind) {
   static constexpr const char* kNames[] = {
-      "threadgroup-race", "device-race",        "barrier-flags", "divergent-barrier", "out-of-bounds",
-      "misaligned",       "uninitialized-read", "inactive-lane", "incomplete-matrix", "read-only-write",
-      "null-argument",    "invalid-address",    "hazard",        "non-finite",        "runaway"};
+      "threadgroup-race",  "device-race",        "barrier-flags", "divergent-barrier", "out-of-bounds",
+      "misaligned",        "uninitialized-read", "inactive-lane", "incomplete-matrix", "read-only-write",
+      "null-argument",     "invalid-address",    "hazard",        "non-finite",        "runaway",
+      "undefined-division"};
   return kNames[static_cast<size_t>(kind)];
 }
 
@@ -248,6 +250,7 @@ struct Hooks {
   static void look_at_value(const Slot& slot, uintptr_t address, uint64_t bytes, uint32_t kind,
                             const void* pc);
   static void look_at_clock(const void* pc);
+  static void divided(const void* next, bool least);
 };
 
 // One cell of an access. What is rare is out of line, so that the rest needs few registers.
@@ -506,6 +509,18 @@ void Hooks::look_at_clock(const void* pc) {
         text("a threadgroup ran for more than %g s, the time limit", static_cast<double>(now.limit) * 1e-9);
   }
   stop();
+}
+
+// From a signal handler, but one that interrupted nothing else than the kernel.
+void Hooks::divided(const void* next, bool least) {
+  if (!now.runs || !on_fiber()) return;
+  Checker::Finding* finding =
+      Checker::get().report(Kind::UndefinedDivision, nullptr, reinterpret_cast<uintptr_t>(next));
+  if (!finding) return;
+  finding->fault.first.action = "divides";
+  finding->fault.message =
+      least ? "divides the least number of its type by -1 or 0, which has no specified result"
+            : "divides an integer by zero, which has no specified result";
 }
 
 // An address of no argument.
@@ -942,7 +957,7 @@ std::vector<Fault> Checker::take_findings() {
 
 // Dispatches ------------------------------------------------------------------------------------------------
 
-Checker::Checker() : unused_lines_(1 << 16) {}
+Checker::Checker() : unused_lines_(1 << 16) { observe_divisions(Hooks::divided); }
 
 Checker& Checker::get() {
   // Never destroyed: threads may still be inside when the process exits.

@@ -35,6 +35,7 @@ enum class Kind : uint8_t {
   Hazard,
   NonFinite,
   Runaway,
+  UndefinedDivision,
 };
 
 enum Space : uint8_t { kDevice = 0, kThreadgroup = 1 };

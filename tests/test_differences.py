@@ -104,20 +104,23 @@ def test_a_language_version_is_a_number_and_forbids_nothing(device):
         assert y.item() == number + 1
 
 
-def divided(device, dtype: str, expression: str, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The expression of a[i] and b[i], unchecked."""
+def divided(device, dtype: str, expressions: list[str], a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A row for each expression of a[i] and b[i], of type T; unchecked."""
     kind = {"int8": "char", "int16": "short", "int32": "int", "int64": "long"}[dtype.removeprefix("u")]
-    kind = "u" + kind if dtype.startswith("u") else kind
+    rows = "".join(f"y[{row} * n + i] = {expression};" for row, expression in enumerate(expressions))
     text = f"""{HEAD}
-        using T = {kind};
+        using T = {"u" * dtype.startswith("u")}{kind};
         kernel void k(device const T* a [[buffer(0)]], device const T* b [[buffer(1)]],
-                      device T* y [[buffer(2)]], uint i [[thread_position_in_grid]]) {{
-          {expression};
-        }}"""
-    y = device.zeros(a.size, dtype)
-    with device.commands() as cmd:
-        args = [device.array(a), device.array(b), y]
-        cmd.dispatch(device.compile(text).kernel("k"), threads=a.size, threadgroup=32, args=args)
+                      device T* y [[buffer(2)]], uint i [[thread_position_in_grid]],
+                      uint n [[threads_per_grid]]) {{ {rows} }}"""
+    y = device.zeros((len(expressions), a.size), dtype)
+    before, device.check_mode = device.check_mode, "off"
+    try:
+        with device.commands() as cmd:
+            args = [device.array(a), device.array(b), y]
+            cmd.dispatch(device.compile(text).kernel("k"), threads=a.size, threadgroup=32, args=args)
+    finally:
+        device.check_mode = before
     return np.array(y)
 
 
@@ -135,21 +138,17 @@ def test_an_integer_division_by_zero_has_a_result(device, rng, dtype):
     pairs = list(zip(a.tolist(), b.tolist(), strict=True))
     quotient = [0 if y == 0 else abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1) for x, y in pairs]
     remainder = [x - y * q for (x, y), q in zip(pairs, quotient, strict=True)]
-    before, device.check_mode = device.check_mode, "off"
-    try:
-        for expression, want in (
-            ("y[i] = a[i] / b[i]", quotient),
-            ("y[i] = a[i] % b[i]", remainder),
-            ("auto v = a[i]; v /= b[i]; y[i] = v", quotient),
-            ("y[i] = (vec<T, 3>(a[i]) / b[i]).y", quotient),
-            ("y[i] = i % 2 ? a[i] - a[i] / b[i] * b[i] : a[i] % b[i]", remainder),
-        ):
-            wrapped = np.array([int(v) & (2**limits.bits - 1) for v in want], f"uint{limits.bits}").view(
-                dtype
-            )
-            np.testing.assert_array_equal(divided(device, dtype, expression, a, b), wrapped, expression)
-    finally:
-        device.check_mode = before
+    wanted = {
+        "a[i] / b[i]": quotient,
+        "a[i] % b[i]": remainder,
+        "(vec<T, 3>(a[i]) / b[i]).y": quotient,
+        "a[i] - a[i] / b[i] * b[i]": remainder,
+        "i % 2 ? a[i] / (i % 2 ? b[i] : T(0)) : a[i] / b[i]": quotient,
+    }
+    got = divided(device, dtype, list(wanted), a, b)
+    for row, (expression, want) in zip(got, wanted.items(), strict=True):
+        bits = np.array([v % 2**limits.bits for v in want], f"uint{limits.bits}")
+        np.testing.assert_array_equal(row, bits.view(dtype), expression)
 
 
 @pytest.mark.parametrize("device_name", ["cpu", "simt"])
@@ -160,8 +159,7 @@ def test_other_divisions_by_zero_go_to_who_handled_them(device_name):
         from test_differences import divided
         if {early}: faulthandler.enable()
         dev = ml.Device({name!r})
-        dev.check_mode = "off"
-        def by_zero(): return divided(dev, "int32", "y[i] = a[i] / b[i]", np.int32([7]), np.int32([0])).item()
+        def by_zero(): return divided(dev, "int32", ["a[i] / b[i]"], np.int32([7]), np.int32([0])).item()
         assert by_zero() == 0
         if {late}:
             faulthandler.enable()

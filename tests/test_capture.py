@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,35 @@ import numpy as np
 import pytest
 from metalloid import _core
 from support import open_device
+
+CAPTURE = """
+import sys, numpy as np, metalloid as ml
+dev = ml.Device("metal")
+x = dev.array(np.ones(8, np.float32))
+try:
+    with ml.capture(sys.argv[1], device=dev):
+        with dev.commands() as cmd:
+            y = ml.ops.add(cmd, x, x)
+    print(np.asarray(y).sum())
+except ml.DeviceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif("metal" not in ml.devices(), reason="needs a Mac")
+def test_a_capture_is_written(tmp_path):
+    path = tmp_path / "x.gputrace"
+    done = subprocess.run(
+        [sys.executable, "-c", CAPTURE, str(path)],
+        env={**os.environ, "MTL_CAPTURE_ENABLED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    if "capture: Metal does not let" in done.stdout:
+        pytest.skip(done.stdout.strip())
+    assert done.stdout == "16.0\n" and path.exists()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 
@@ -229,6 +230,8 @@ def test_gpu_time_measures_the_work(dev):
 
 def test_thousands_of_dispatches_leave_nothing_behind(dev, x):
     def resident() -> int:
+        if not os.path.exists("/proc/self/statm"):
+            return 0
         with open("/proc/self/statm") as f:
             return int(f.read().split()[1]) * 4096
 

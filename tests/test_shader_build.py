@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLATTEN = ROOT / "cmake" / "FlattenShaders.cmake"
 CMAKE = shutil.which("cmake")
 # On a Mac the suite runs on one of the forms anyway, and there Metal caches what it compiles.
+NO_COMPILER = pytest.param("", marks=pytest.mark.skipif(bool(shutil.which("xcrun")), reason="there is xcrun"))
 software = pytest.mark.skipif("cpu" not in ml.devices(), reason="needs the software devices")
 pytestmark = pytest.mark.skipif(
     not CMAKE or not FLATTEN.exists(), reason="needs cmake, and the sources of the package"
@@ -172,7 +173,7 @@ def test_with_apples_compiler_the_shaders_become_one_library(tmp_path, xcode, ma
     assert len(build.run()) == len(calls)
 
 
-@pytest.mark.parametrize("toolchain", ["", "missing", "stub"])
+@pytest.mark.parametrize("toolchain", [NO_COMPILER, "missing", "stub"])
 def test_without_it_the_source_is_installed(tmp_path, flat, toolchain):
     build = Build(tmp_path, toolchain)
     done = build.configure()
@@ -194,7 +195,9 @@ def test_each_form_can_be_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("toolchain", "form", "said"),
     [
-        ("", "metallib", "needs Apple's Metal compiler, but there is no xcrun"),
+        pytest.param(
+            *("", "metallib", "needs Apple's Metal compiler, but there is no xcrun"), marks=NO_COMPILER.marks
+        ),
         ("missing", "metallib", "missing Metal Toolchain It comes with Xcode"),
         ("stub", "metallib", "`xcrun metal` compiles nothing"),
         ("16", "air", 'METALLOID_SHADERS is "air", needs auto, metallib or source'),

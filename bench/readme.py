@@ -1,6 +1,6 @@
 """Puts the numbers of `metalloid bench --json FILE` into the README: `python bench/readme.py FILE [README]`.
 
-Those of the operations and those of `--suite dispatch` go each between its own two markers.
+Those of each suite go between its own two markers, and so do those of `dispatch_bench --benchmark_out=FILE`.
 """
 
 from __future__ import annotations
@@ -133,12 +133,50 @@ def dispatch_section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def simt_section(results: dict[str, Any]) -> str:
+    """The section of `--suite simt` in Markdown."""
+
+    def value(number: float | None, unit: str) -> str:
+        return "" if number is None else f"{number:.{2 if unit == 's' else 1}f} {unit}"
+
+    lines = [_about(results["environment"]), "", _line(["what", "best", "median", "target"])]
+    lines.append(_line(["---"] + ["--:"] * 3))
+    for row in results["rows"]:
+        median = value(row["median"], row["unit"]) + _missed(row["met"])
+        target = "" if row["target"] is None else f"{row['target']:g} {row['unit']}"
+        lines.append(_line([row["what"], value(row["best"], row["unit"]), median, target]))
+    return "\n".join(lines)
+
+
+def cpp_section(results: dict[str, Any]) -> str:
+    """The line about dispatch_bench."""
+    times = {run["name"]: run["real_time"] for run in results["benchmarks"]}
+
+    def encode(automatic: int) -> float:
+        found = {name: time for name, time in times.items() if f"encode/automatic:{automatic}/" in name}
+        return found[max(found, key=lambda name: int(name.rpartition(":")[2]))]  # with the most outputs
+
+    return (
+        f"From C++, encoding one operation takes {encode(1):.0f} ns, and {encode(0):.0f} ns without hazard "
+        "tracking (`dispatch_bench`, run by `ctest -L bench -V`)."
+    )
+
+
+# What tells the results of each from the others, and the name of its markers.
+SECTIONS = {
+    "growth": ("dispatch", dispatch_section),
+    "overheads": ("numbers", section),
+    "context": ("cpp", cpp_section),
+    "environment": ("simt", simt_section),
+}
+
+
 def main() -> None:
     if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     readme = Path(sys.argv[2]) if len(sys.argv) == 3 else README
     results = json.loads(Path(sys.argv[1]).read_text())
-    name, text = ("dispatch", dispatch_section) if "growth" in results else ("numbers", section)
+    name, text = next(made for key, made in SECTIONS.items() if key in results)
     begin_line, end_line = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     before, begin, rest = readme.read_text().partition(begin_line)
     _, end, after = rest.partition(end_line)

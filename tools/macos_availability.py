@@ -12,8 +12,9 @@ parsed by libclang for arm64-apple-macos14.0 against the newest headers. A use o
 - where in the same way an object of a class that is at least as new is known not to be null: where there is
   such an object, the system is new enough. Methods of such an object need no guard at all.
 
-Enumerators may be compared with at any time. Structs, constants with a value and inline functions are no part
-of the system. A template's calls that depend on its arguments are judged by name.
+Enumerators may be compared with at any time. A number must not become a value of an enumeration that has
+newer ones, as nobody knows which it is. Structs, constants with a value and inline functions are no part of
+the system. A template's calls that depend on its arguments are judged by name.
 
     python tools/macos_availability.py [--apple DIR] [--stubs DIR] [FILE.cpp...]
     python tools/macos_availability.py --self-test
@@ -95,6 +96,7 @@ class Newer:
     methods: dict[tuple[str, str], str] = dataclasses.field(default_factory=dict)
     functions: dict[str, str] = dataclasses.field(default_factory=dict)
     values: dict[str, str] = dataclasses.field(default_factory=dict)
+    enumerations: dict[str, str] = dataclasses.field(default_factory=dict)  # with newer values, to the newest
     only_newer: dict[str, str] = dataclasses.field(default_factory=dict)
     answers: dict[str, str] = dataclasses.field(default_factory=dict)
     features: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -138,7 +140,11 @@ def newer(history: metal_api.History) -> Newer:
         for name, value in api.values[kind].items():
             owner = value.shape.split(" of ")[-1].split(" (")[0]
             if owner not in HARMLESS_ENUMERATIONS:
-                found.values[name] = history.value(kind, name)
+                release = found.values[name] = history.value(kind, name)
+                if kind == "enumerator" and release != first:
+                    found.enumerations[owner] = max(
+                        found.enumerations.get(owner, release), release, key=version
+                    )
     for table in (found.functions, found.values):
         for name in [name for name, release in table.items() if release == first]:
             del table[name]
@@ -181,6 +187,7 @@ def _literal(cursor: ci.Cursor) -> str:
 Facts = frozenset
 
 _WRAPPERS = {Kind.UNEXPOSED_EXPR, Kind.PAREN_EXPR, Kind.CXX_STATIC_CAST_EXPR, Kind.CXX_FUNCTIONAL_CAST_EXPR}
+_CASTS = {Kind.CXX_STATIC_CAST_EXPR, Kind.CXX_FUNCTIONAL_CAST_EXPR, Kind.CSTYLE_CAST_EXPR}
 _SCOPES = {
     Kind.FUNCTION_DECL,
     Kind.CXX_METHOD,
@@ -415,9 +422,26 @@ class Walker:
         path.append(cursor)
         if cursor.kind in (Kind.DECL_REF_EXPR, Kind.MEMBER_REF_EXPR, Kind.OVERLOADED_DECL_REF):
             self._use(cursor, path)
+        elif cursor.kind in _CASTS:
+            self._cast(cursor)
         for child in cursor.get_children():
             self._walk(child, path)
         path.pop()
+
+    def _cast(self, cursor: ci.Cursor) -> None:
+        made = cursor.type.get_canonical()
+        release = self.newer.enumerations.get(qualified(made.get_declaration()))
+        operands = [child for child in cursor.get_children() if child.kind.is_expression()]
+        if not release or not operands or operands[-1].type.get_canonical() == made:
+            return
+        where = cursor.location
+        self.findings.add(
+            Finding(
+                where.file.name.removeprefix(self.root),
+                where.line,
+                f"a number becomes {made.spelling}, which has values of macOS {release}: name the enumerator",
+            )
+        )
 
     def _use(self, cursor: ci.Cursor, path: list[ci.Cursor]) -> None:
         name = cursor.spelling
@@ -577,6 +601,7 @@ namespace MTL {
 using SEL = const char*;
 namespace Private::Selector { extern SEL s_klength; extern SEL s_kwait_; extern SEL s_kold; }
 enum Version : NS::UInteger { Version3 = 3 };
+enum Color : NS::UInteger { Red = 1 };
 class Buffer { public: NS::UInteger length() const; void old(int respelt); };
 class Options { public: static Options* alloc(); void setFast(bool fast); };
 inline NS::UInteger Buffer::length() const { return Private::Selector::s_klength != nullptr; }
@@ -626,6 +651,7 @@ using namespace metalloid;
 bool new_enough() { return available(nullptr, Feature::modes); }
 struct Error {};
 MTL::Buffer* buffer; MTL::Options* options; MTL::Set* set; NS::SharedPtr<MTL::Set> shared; bool flag;
+MTL::Version wanted;
 """
 # The body of a function, and the number of findings in it; a body that begins with # is at namespace scope.
 _CASES = [
@@ -641,7 +667,11 @@ _CASES = [
     ("int v = MTL::Version4; (void)v;", 1),
     ("int v = MTL::VersionThree; (void)v;", 0),
     ("if (flag == (MTL::Version4 == 4)) return;", 0),
-    ("switch (MTL::Version(3)) { case MTL::Version4: break; default: break; }", 0),
+    ("switch (wanted) { case MTL::Version4: break; default: break; }", 0),
+    ("wanted = MTL::Version(3);", 1),
+    ("wanted = static_cast<MTL::Version>(flag); wanted = (MTL::Version)4u;", 1),
+    ("wanted = static_cast<MTL::Version>(wanted); auto n = static_cast<int>(wanted); (void)n;", 0),
+    ("auto color = static_cast<MTL::Color>(1); (void)color;", 0),
     ("MTL::Shape::Make(); MTL::Size().grow();", 0),
     ("if (available(options, Feature::modes)) options->setMode(1);", 0),
     ("if (available(buffer, Feature::sets)) options->setMode(1);", 0),

@@ -7,7 +7,8 @@ do so in the folders that .ci/run has built, so that only what the edit touches 
     python tools/planted_defects.py --tree COPY --work DIRECTORY [NAME...]
 
 COPY is edited while this runs and put back: a copy, not where somebody works. DIRECTORY is METALLOID_CI_DIR
-of the .ci/run that built it. Exit status 1 means that a defect was not found, or that a check failed without.
+of the .ci/run that built it. Checks that build nothing run at the same time, in another copy. Exit status 1
+means that a defect was not found, or that a check failed without.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +35,7 @@ class Defect(NamedTuple):
     said: str  # regular expression
 
 
-# The commands of each check; {file} is the file with the defect. One after another, as they share folders.
+# The commands of each check; {file} is the file with the defect.
 CHECKS = {
     "macos-sources": [["{python}", "tools/macos/check_sources.py", "{file}"]],
     "macos-wrong-calls": [["{python}", "tools/macos/check_sources.py"]],
@@ -49,6 +53,9 @@ CHECKS = {
     "differences": [["{python}", "-m", "pytest", "-q", "--noconftest", "tests/test_docs.py"]],
     "workflow": [["{python}", "tools/check_workflows.py", "schema", "actionlint", "settings"]],
 }
+
+# Those that share what was built for COPY, one after another.
+BUILDING = ("macos-sources", "macos-wrong-calls", "macos-link", "macos-wheel", "objects")
 
 _APPLE = "csrc/metalloid/apple"
 _HEADERS = "csrc/softmetal/include/Metal"
@@ -297,10 +304,20 @@ def main() -> int:
     if unknown := set(options.names) - {d.name for d in DEFECTS} - CHECKS.keys():
         parser.error(f"no defect and no check is called {', '.join(sorted(unknown))}")
     chosen = [d for d in DEFECTS if not options.names or {d.name, d.check} & set(options.names)]
-    failed = 0
-    for check in CHECKS:
-        if defects := [d for d in chosen if d.check == check]:
-            failed += plant_all(check, defects, options.tree.resolve(), options.work.resolve())
+    tree, work = options.tree.resolve(), options.work.resolve()
+
+    def plant_those(checks: list[str], tree: Path) -> int:
+        planted = {check: [d for d in chosen if d.check == check] for check in checks}
+        return sum(plant_all(check, defects, tree, work) for check, defects in planted.items() if defects)
+
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(2) as pool:
+        copy = Path(scratch) / "tree"
+        shutil.copytree(tree, copy, ignore=shutil.ignore_patterns(".git", ".venv", "build"))
+        lanes = [
+            pool.submit(plant_those, [c for c in CHECKS if c in BUILDING], tree),
+            pool.submit(plant_those, [c for c in CHECKS if c not in BUILDING], copy),
+        ]
+        failed = sum(lane.result() for lane in lanes)
     print(f"{len(chosen)} defects planted, {failed} failures")
     return 1 if failed else 0
 

@@ -45,7 +45,7 @@ class Watcher {
 // Made by Device::queue() and never destroyed. Everything here is safe to call from any thread.
 class Queue {
  public:
-  Queue(Device& device, std::string label, uint32_t index, FaultLog* log, const std::atomic<bool>* checked);
+  Queue(Device& device, std::string label, uint32_t index, FaultLog* log);
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 

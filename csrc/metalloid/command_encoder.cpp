@@ -58,7 +58,7 @@ CommandEncoder::CommandEncoder(Device& device, CommandOptions options)
 }
 
 CommandEncoder::~CommandEncoder() {
-  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) drop();
 }
 
 CommandEncoder::Status CommandEncoder::status() const {
@@ -296,6 +296,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
   Turn turn(*this);
   check_encoding("Graph.encode");
   if (first == last) return;
+  AutoreleaseScope scope;
   begin();
   kept_.push_back(program);
   used_.emplace_back(program->storages());
@@ -412,6 +413,7 @@ void CommandEncoder::check_event(const char* operation, const Event& event, uint
 void CommandEncoder::signal(Event& event, uint64_t value) {
   Turn turn(*this);
   check_event("CommandEncoder.signal", event, value);
+  AutoreleaseScope scope;
   kept_.push_back(event.shared_from_this());
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
@@ -423,6 +425,7 @@ void CommandEncoder::signal(Event& event, uint64_t value) {
 void CommandEncoder::wait_for(Event& event, uint64_t value) {
   Turn turn(*this);
   check_event("CommandEncoder.wait_for", event, value);
+  AutoreleaseScope scope;
   kept_.push_back(event.shared_from_this());
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
@@ -465,7 +468,12 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
 
 void CommandEncoder::discard() {
   Turn turn(*this);
-  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) drop();
+}
+
+void CommandEncoder::drop() {
+  AutoreleaseScope scope;
+  close(Status::discarded);
 }
 
 void CommandEncoder::wait(std::optional<double> timeout) {

@@ -139,6 +139,7 @@ class CommandEncoder final : public Encoder {
   void forget_bindings();
   void set_memory(uint8_t index, uint64_t length);
   void close(Status status);
+  void drop();
 
   const CommandOptions options_;
   Queue& queue_;

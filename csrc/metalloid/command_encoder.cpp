@@ -111,6 +111,7 @@ void CommandEncoder::open() {
   if (!encoder_) throw DeviceError("Device.commands: Metal gave no compute encoder");
   encoder_->retain();
   encoder_->waitForFence(queue_.fence());
+  placed_ = true;
   if (!label().empty()) encoder_->setLabel(ns_string(label()).get());
   for (const std::string& name : groups_) encoder_->pushDebugGroup(ns_string(name).get());
 }
@@ -401,6 +402,15 @@ void CommandEncoder::end_encoder() {
   encoder_ = nullptr;
 }
 
+void CommandEncoder::encode_nothing() {
+  MTL::ComputeCommandEncoder* encoder = command_buffer_->computeCommandEncoder();
+  if (!encoder) throw DeviceError("Device.commands: Metal gave no compute encoder");
+  encoder->waitForFence(queue_.fence());
+  encoder->updateFence(queue_.fence());
+  encoder->endEncoding();
+  placed_ = true;
+}
+
 void CommandEncoder::check_event(const char* operation, const Event& event, uint64_t value) const {
   check_encoding(operation);
   check_event_value(operation, value);
@@ -417,6 +427,7 @@ void CommandEncoder::signal(Event& event, uint64_t value) {
   kept_.push_back(event.shared_from_this());
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
+  take_place();
   command_buffer_->encodeSignalEvent(event.metal(), value);
   if (trace_) [[unlikely]]
     trace_->event(trace::Mark::Kind::signal, value);
@@ -430,6 +441,7 @@ void CommandEncoder::wait_for(Event& event, uint64_t value) {
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
   command_buffer_->encodeWait(event.metal(), value);
+  placed_ = false;
   if (trace_) [[unlikely]]
     trace_->event(trace::Mark::Kind::wait_for, value);
 }
@@ -455,6 +467,7 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
     device_.faults().check_alive("CommandEncoder.commit");
     AutoreleaseScope scope;
     if (encoder_) end_encoder();
+    take_place();
     if (trace_) kept_.push_back(trace_->commits());
     used_.emplace_back(held_);
     serial = queue_.commit(command_buffer_, used_, std::move(kept_));

@@ -109,6 +109,13 @@ class CommandEncoder final : public Encoder {
   void open();
   void open_command_buffer();
   void end_encoder();
+  // Gives the command buffer an encoder where none has had to wait for the queue's fence since the last event
+  // that it waits for: whether events alone keep to the order of untracked work, Metal does not say.
+  void take_place() {
+    if (!placed_) [[unlikely]]
+      encode_nothing();
+  }
+  void encode_nothing();
   void check_event(const char* operation, const Event& event, uint64_t value) const;
   void hold(Storage* storage) {
     if (storage->last_encoder.load(std::memory_order_relaxed) != id_) hold_first(storage);
@@ -156,6 +163,7 @@ class CommandEncoder final : public Encoder {
   const Pipeline* pipeline_ = nullptr;
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
+  bool placed_ = false;  // see take_place()
   std::vector<StorageRef> held_;
   Kept kept_;
   std::vector<Used> used_;  // what programs in kept_ hold, and at last held_

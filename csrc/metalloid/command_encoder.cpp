@@ -1,6 +1,7 @@
 #include "metalloid/command_encoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "metalloid/program.h"
@@ -102,6 +103,7 @@ void CommandEncoder::open() {
   } else {
     // An encoder begins with nothing bound and after all others.
     forget_bindings();
+    memory_set_ = 0;
     // The barriers under a trace are those that there are without.
     if (!trace_ || trace_->take_split()) tracker_.barrier();
   }
@@ -156,6 +158,16 @@ void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
   if (memory_[index] == length) return;
   encoder_->setThreadgroupMemoryLength(length, index);
   memory_[index] = length;
+  memory_set_ |= uint32_t{1} << index;
+}
+
+void CommandEncoder::unset_memory(uint32_t indices) {
+  for (uint32_t rest = indices; rest; rest &= rest - 1) {
+    const int index = std::countr_zero(rest);
+    encoder_->setThreadgroupMemoryLength(0, static_cast<NS::UInteger>(index));
+    memory_[static_cast<size_t>(index)] = 0;
+  }
+  memory_set_ &= ~indices;
 }
 
 void CommandEncoder::order(std::span<const MemoryUse> uses) {
@@ -185,6 +197,7 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
   begin();
   MemoryUse uses[kBuffers];
   size_t count = 0;
+  uint32_t memory = 0;
   set_pipeline(pipeline);
   for (const Argument& argument : arguments) {
     switch (argument.kind) {
@@ -200,9 +213,11 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
         break;
       case Argument::Kind::threadgroup_memory:
         set_memory(argument.index, argument.length);
+        memory |= uint32_t{1} << argument.index;
         break;
     }
   }
+  clear_memory(memory);
   if (tracks_) order({uses, count});
   encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
                                  MTL::Size(threads.x, threads.y, threads.z));
@@ -240,6 +255,7 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
   }
   if (tracks_) order(uses_of(kernel, values, declared, uses_));
   set_pipeline(kernel.pipeline());
+  uint32_t memory = 0;
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (!arguments[i].active) continue;
     const Value& value = values[i];
@@ -254,11 +270,13 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
         break;
       case Value::Kind::memory:
         set_memory(index, padded_memory(value.length));
+        memory |= uint32_t{1} << index;
         break;
       case Value::Kind::none:
         break;
     }
   }
+  clear_memory(memory);
   // Faults name their debug groups.
   const bool named = !declared.label.empty();
   if (named) encoder_->pushDebugGroup(ns_string(std::string(declared.label)).get());
@@ -318,6 +336,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
       continue;
     }
     if (!std::exchange(told, true)) {
+      clear_memory(0);
       device_.residency().apply();
       if (!resources.empty()) {
         encoder_->useResources(resources.data(), resources.size(),
@@ -349,9 +368,12 @@ void CommandEncoder::replay_step(const Program& program, uint32_t place, bool ba
       set_bytes(binding.index, program.constants() + binding.offset, binding.length);
     }
   }
+  uint32_t memory = 0;
   for (uint32_t i = step.first_memory; i < step.first_memory + step.memories; ++i) {
     set_memory(program.memories()[i].index, program.memories()[i].length);
+    memory |= uint32_t{1} << program.memories()[i].index;
   }
+  clear_memory(memory);
   const bool named = device_.checked();
   if (named) {
     const std::string& group = step.group;

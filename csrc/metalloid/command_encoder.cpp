@@ -1,6 +1,7 @@
 #include "metalloid/command_encoder.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "metalloid/program.h"
@@ -58,7 +59,7 @@ CommandEncoder::CommandEncoder(Device& device, CommandOptions options)
 }
 
 CommandEncoder::~CommandEncoder() {
-  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) drop();
 }
 
 CommandEncoder::Status CommandEncoder::status() const {
@@ -102,6 +103,7 @@ void CommandEncoder::open() {
   } else {
     // An encoder begins with nothing bound and after all others.
     forget_bindings();
+    memory_set_ = 0;
     // The barriers under a trace are those that there are without.
     if (!trace_ || trace_->take_split()) tracker_.barrier();
   }
@@ -111,6 +113,7 @@ void CommandEncoder::open() {
   if (!encoder_) throw DeviceError("Device.commands: Metal gave no compute encoder");
   encoder_->retain();
   encoder_->waitForFence(queue_.fence());
+  placed_ = true;
   if (!label().empty()) encoder_->setLabel(ns_string(label()).get());
   for (const std::string& name : groups_) encoder_->pushDebugGroup(ns_string(name).get());
 }
@@ -155,6 +158,16 @@ void CommandEncoder::set_memory(uint8_t index, uint64_t length) {
   if (memory_[index] == length) return;
   encoder_->setThreadgroupMemoryLength(length, index);
   memory_[index] = length;
+  memory_set_ |= uint32_t{1} << index;
+}
+
+void CommandEncoder::unset_memory(uint32_t indices) {
+  for (uint32_t rest = indices; rest; rest &= rest - 1) {
+    const int index = std::countr_zero(rest);
+    encoder_->setThreadgroupMemoryLength(0, static_cast<NS::UInteger>(index));
+    memory_[static_cast<size_t>(index)] = 0;
+  }
+  memory_set_ &= ~indices;
 }
 
 void CommandEncoder::order(std::span<const MemoryUse> uses) {
@@ -184,6 +197,7 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
   begin();
   MemoryUse uses[kBuffers];
   size_t count = 0;
+  uint32_t memory = 0;
   set_pipeline(pipeline);
   for (const Argument& argument : arguments) {
     switch (argument.kind) {
@@ -199,9 +213,11 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
         break;
       case Argument::Kind::threadgroup_memory:
         set_memory(argument.index, argument.length);
+        memory |= uint32_t{1} << argument.index;
         break;
     }
   }
+  clear_memory(memory);
   if (tracks_) order({uses, count});
   encoder_->dispatchThreadgroups(MTL::Size(threadgroups.x, threadgroups.y, threadgroups.z),
                                  MTL::Size(threads.x, threads.y, threads.z));
@@ -239,6 +255,7 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
   }
   if (tracks_) order(uses_of(kernel, values, declared, uses_));
   set_pipeline(kernel.pipeline());
+  uint32_t memory = 0;
   for (size_t i = 0; i < arguments.size(); ++i) {
     if (!arguments[i].active) continue;
     const Value& value = values[i];
@@ -253,11 +270,13 @@ void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> value
         break;
       case Value::Kind::memory:
         set_memory(index, padded_memory(value.length));
+        memory |= uint32_t{1} << index;
         break;
       case Value::Kind::none:
         break;
     }
   }
+  clear_memory(memory);
   // Faults name their debug groups.
   const bool named = !declared.label.empty();
   if (named) encoder_->pushDebugGroup(ns_string(std::string(declared.label)).get());
@@ -296,6 +315,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
   Turn turn(*this);
   check_encoding("Graph.encode");
   if (first == last) return;
+  AutoreleaseScope scope;
   begin();
   kept_.push_back(program);
   used_.emplace_back(program->storages());
@@ -316,6 +336,7 @@ void CommandEncoder::replay(const std::shared_ptr<const Program>& program, uint3
       continue;
     }
     if (!std::exchange(told, true)) {
+      clear_memory(0);
       device_.residency().apply();
       if (!resources.empty()) {
         encoder_->useResources(resources.data(), resources.size(),
@@ -347,9 +368,12 @@ void CommandEncoder::replay_step(const Program& program, uint32_t place, bool ba
       set_bytes(binding.index, program.constants() + binding.offset, binding.length);
     }
   }
+  uint32_t memory = 0;
   for (uint32_t i = step.first_memory; i < step.first_memory + step.memories; ++i) {
     set_memory(program.memories()[i].index, program.memories()[i].length);
+    memory |= uint32_t{1} << program.memories()[i].index;
   }
+  clear_memory(memory);
   const bool named = device_.checked();
   if (named) {
     const std::string& group = step.group;
@@ -400,6 +424,15 @@ void CommandEncoder::end_encoder() {
   encoder_ = nullptr;
 }
 
+void CommandEncoder::encode_nothing() {
+  MTL::ComputeCommandEncoder* encoder = command_buffer_->computeCommandEncoder();
+  if (!encoder) throw DeviceError("Device.commands: Metal gave no compute encoder");
+  encoder->waitForFence(queue_.fence());
+  encoder->updateFence(queue_.fence());
+  encoder->endEncoding();
+  placed_ = true;
+}
+
 void CommandEncoder::check_event(const char* operation, const Event& event, uint64_t value) const {
   check_encoding(operation);
   check_event_value(operation, value);
@@ -412,9 +445,11 @@ void CommandEncoder::check_event(const char* operation, const Event& event, uint
 void CommandEncoder::signal(Event& event, uint64_t value) {
   Turn turn(*this);
   check_event("CommandEncoder.signal", event, value);
+  AutoreleaseScope scope;
   kept_.push_back(event.shared_from_this());
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
+  take_place();
   command_buffer_->encodeSignalEvent(event.metal(), value);
   if (trace_) [[unlikely]]
     trace_->event(trace::Mark::Kind::signal, value);
@@ -423,10 +458,12 @@ void CommandEncoder::signal(Event& event, uint64_t value) {
 void CommandEncoder::wait_for(Event& event, uint64_t value) {
   Turn turn(*this);
   check_event("CommandEncoder.wait_for", event, value);
+  AutoreleaseScope scope;
   kept_.push_back(event.shared_from_this());
   if (!command_buffer_) open_command_buffer();
   if (encoder_) end_encoder();
   command_buffer_->encodeWait(event.metal(), value);
+  placed_ = false;
   if (trace_) [[unlikely]]
     trace_->event(trace::Mark::Kind::wait_for, value);
 }
@@ -452,6 +489,7 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
     device_.faults().check_alive("CommandEncoder.commit");
     AutoreleaseScope scope;
     if (encoder_) end_encoder();
+    take_place();
     if (trace_) kept_.push_back(trace_->commits());
     used_.emplace_back(held_);
     serial = queue_.commit(command_buffer_, used_, std::move(kept_));
@@ -465,7 +503,12 @@ std::shared_ptr<Submission> CommandEncoder::commit() {
 
 void CommandEncoder::discard() {
   Turn turn(*this);
-  if (status_.load(std::memory_order_relaxed) == Status::encoding) close(Status::discarded);
+  if (status_.load(std::memory_order_relaxed) == Status::encoding) drop();
+}
+
+void CommandEncoder::drop() {
+  AutoreleaseScope scope;
+  close(Status::discarded);
 }
 
 void CommandEncoder::wait(std::optional<double> timeout) {

@@ -109,6 +109,13 @@ class CommandEncoder final : public Encoder {
   void open();
   void open_command_buffer();
   void end_encoder();
+  // Gives the command buffer an encoder where none has had to wait for the queue's fence since the last event
+  // that it waits for: whether events alone keep to the order of untracked work, Metal does not say.
+  void take_place() {
+    if (!placed_) [[unlikely]]
+      encode_nothing();
+  }
+  void encode_nothing();
   void check_event(const char* operation, const Event& event, uint64_t value) const;
   void hold(Storage* storage) {
     if (storage->last_encoder.load(std::memory_order_relaxed) != id_) hold_first(storage);
@@ -138,7 +145,15 @@ class CommandEncoder final : public Encoder {
   void traced(const trace::Encoded& dispatch, std::string_view group = {});
   void forget_bindings();
   void set_memory(uint8_t index, uint64_t length);
+  // Takes back the lengths that earlier kernels had for arguments that this one has not (`used` are the bits
+  // of those that it has): Metal may count them.
+  void clear_memory(uint32_t used) {
+    if (memory_set_ & ~used) [[unlikely]]
+      unset_memory(memory_set_ & ~used);
+  }
+  void unset_memory(uint32_t indices);
   void close(Status status);
+  void drop();
 
   const CommandOptions options_;
   Queue& queue_;
@@ -155,6 +170,8 @@ class CommandEncoder final : public Encoder {
   const Pipeline* pipeline_ = nullptr;
   std::array<Bound, kBuffers> bound_{};
   std::array<uint64_t, kBuffers> memory_{};
+  uint32_t memory_set_ = 0;  // bit i: the encoder has a length for index i
+  bool placed_ = false;      // see take_place()
   std::vector<StorageRef> held_;
   Kept kept_;
   std::vector<Used> used_;  // what programs in kept_ hold, and at last held_

@@ -120,8 +120,8 @@ Queue& Device::queue(std::string_view label) {
     throw Error(text("Device.queue: \"", label, "\" would be queue ", kMaxQueues + 1,
                      " of the device, needs at most ", kMaxQueues, ", its own included"));
   }
-  queues_[count] =
-      std::make_unique<Queue>(*this, std::string(label), static_cast<uint32_t>(count), &faults_, &checked_);
+  AutoreleaseScope scope;
+  queues_[count] = std::make_unique<Queue>(*this, std::string(label), static_cast<uint32_t>(count), &faults_);
   queue_count_.store(count + 1, std::memory_order_release);
   return *queues_[count];
 }

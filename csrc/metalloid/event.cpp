@@ -10,6 +10,7 @@ void check_event_value(const char* operation, uint64_t value) {
 }
 
 std::shared_ptr<Event> Event::create(Device& device) {
+  AutoreleaseScope scope;
   auto event = NS::TransferPtr(device.metal()->newSharedEvent());
   if (!event) throw DeviceError("Device.event: Metal gave no shared event");
   return std::shared_ptr<Event>(new Event(device, std::move(event)));
@@ -17,7 +18,10 @@ std::shared_ptr<Event> Event::create(Device& device) {
 
 void Event::signal(uint64_t value) {
   check_event_value("Event.signal", value);
-  event_->setSignaledValue(value);
+  {
+    AutoreleaseScope scope;
+    event_->setSignaledValue(value);
+  }
   if (trace::on()) [[unlikely]]
     trace::mark(trace::Mark::Kind::host_signal, value);
 }

@@ -47,6 +47,7 @@ void Watcher::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
     added_.wait(lock, [this] { return !pending_.empty(); });
+    AutoreleaseScope scope;
     const uint64_t completed = timeline.completed();
     if (completed < pending_.begin()->first) {
       lock.unlock();
@@ -71,15 +72,14 @@ void Watcher::forget_thread() {
   running_ = false;
 }
 
-Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log,
-             const std::atomic<bool>* checked)
+Queue::Queue(Device& device, std::string label, uint32_t index, FaultLog* log)
     : device_(device),
       label_(std::move(label)),
       index_(index),
       metal_(NS::TransferPtr(device.metal()->newCommandQueue(kCommandBuffers))),
       fence_(NS::TransferPtr(device.metal()->newFence())),
       telling_(NS::TransferPtr(MTL::CommandBufferDescriptor::alloc()->init())),
-      timeline_(device.metal(), index, log, checked),
+      timeline_(device.metal(), index, log),
       watcher_(*this) {
   if (!metal_ || !fence_) throw DeviceError("Device: Metal gave no command queue");
   telling_->setRetainedReferences(false);

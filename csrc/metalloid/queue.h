@@ -45,7 +45,7 @@ class Watcher {
 // Made by Device::queue() and never destroyed. Everything here is safe to call from any thread.
 class Queue {
  public:
-  Queue(Device& device, std::string label, uint32_t index, FaultLog* log, const std::atomic<bool>* checked);
+  Queue(Device& device, std::string label, uint32_t index, FaultLog* log);
   Queue(const Queue&) = delete;
   Queue& operator=(const Queue&) = delete;
 
@@ -57,8 +57,8 @@ class Queue {
   MTL::CommandQueue* metal() const { return metal_.get(); }
   Timeline& timeline() { return timeline_; }
   Watcher& watcher() { return watcher_; }
-  // Every encoder waits for it first and updates it last. Nothing else orders the memory accesses of two
-  // command buffers, as no resource is tracked.
+  // Every encoder waits for it first and updates it last, and every command buffer has an encoder. Nothing
+  // else orders the memory accesses of two command buffers, as no resource is tracked.
   const MTL::Fence* fence() const { return fence_.get(); }
 
   // A command buffer that retains nothing; each needs one commit() or drop_command_buffer(). Too many at a

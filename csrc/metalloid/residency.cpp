@@ -39,6 +39,7 @@ void Residency::remove(std::span<const MTL::Allocation* const> allocations, uint
 }
 
 void Residency::commit() {
+  AutoreleaseScope scope;
   std::lock_guard lock(mutex_);
   // Not before it is done: who finds nothing to do relies on it.
   set_->commit();

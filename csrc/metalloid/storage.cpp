@@ -86,6 +86,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
   }
   if (storage) return StorageRef(storage);
 
+  AutoreleaseScope scope;
   auto buffer = NS::TransferPtr(metal_->newBuffer(capacity, kOptions));
   if (!buffer) {
     empty_cache();
@@ -108,6 +109,7 @@ StorageRef StoragePool::allocate(uint64_t bytes) {
 
 StorageRef StoragePool::adopt(void* address, uint64_t bytes, bool readonly, void (*release_owner)(void*),
                               void* owner) {
+  AutoreleaseScope scope;
   uint64_t length = (bytes + page_ - 1) / page_ * page_;
   auto buffer = NS::TransferPtr(metal_->newBuffer(address, length, kOptions, nullptr));
   if (!buffer) throw DeviceError(text("the device cannot share ", length, " bytes at ", address));
@@ -251,6 +253,7 @@ void StoragePool::forget(Storage* storage) {
 
 void StoragePool::destroy(Garbage& garbage) {
   if (garbage.empty()) return;
+  AutoreleaseScope scope;
   std::vector<const MTL::Allocation*> resident;
   uint64_t bytes = 0;
   for (const Storage* storage : garbage) {

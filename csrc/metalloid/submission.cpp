@@ -23,7 +23,8 @@ Submission::Status Submission::status() const {
 std::optional<double> Submission::gpu_time() const {
   if (status() != Status::completed) return std::nullopt;
   if (!buffer_) return 0.0;
-  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
+  AutoreleaseScope scope;
+  // Metal tells the times to who has waited.
   buffer_->waitUntilCompleted();
   const double before = earlier_ ? earlier_->gpu_time().value_or(0.0) : 0.0;
   return before + (buffer_->GPUEndTime() - buffer_->GPUStartTime());

@@ -31,6 +31,7 @@ bool between_slices(const Deadline& deadline) {
 }
 
 bool wait_slice(MTL::SharedEvent* event, uint64_t value, const Deadline& deadline) {
+  AutoreleaseScope scope;
   return event->waitUntilSignaledValue(value, static_cast<uint64_t>(slice_before(deadline).count()));
 }
 
@@ -75,8 +76,8 @@ void Failure::raise(const std::string& what) const {
   throw DeviceError(what + reason, code);
 }
 
-Timeline::Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked)
-    : index_(index), log_(log), checked_(checked), event_(NS::TransferPtr(device->newSharedEvent())) {
+Timeline::Timeline(MTL::Device* device, uint32_t index, FaultLog* log)
+    : index_(index), log_(log), event_(NS::TransferPtr(device->newSharedEvent())) {
   if (!event_) throw DeviceError("Device: Metal gave no shared event");
 }
 
@@ -93,7 +94,6 @@ bool Timeline::take_slot(uint32_t most) {
 
 uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used,
                           Kept kept) {
-  AutoreleaseScope scope;
   // For those who commit and never wait.
   if (last_.load(std::memory_order_relaxed) - completed_.load(std::memory_order_relaxed) >= kRetireAt)
     retire();
@@ -117,13 +117,11 @@ void Timeline::retire() {
   AutoreleaseScope scope;
   std::vector<InFlight> done;  // goes when the lock has
   std::lock_guard lock(mutex_);
-  uint64_t signaled = event_->signaledValue();
   while (!in_flight_.empty()) {
     InFlight& front = in_flight_.front();
-    MTL::CommandBufferStatus status = front.buffer->status();
-    // A command buffer that failed need not have reached its signal.
-    const bool ended = status == MTL::CommandBufferStatusError || status == MTL::CommandBufferStatusCompleted;
-    if (!ended && (front.serial > signaled || checked_->load(std::memory_order_relaxed))) break;
+    const MTL::CommandBufferStatus status = front.buffer->status();
+    // One that failed need not have reached its signal.
+    if (status != MTL::CommandBufferStatusError && status != MTL::CommandBufferStatusCompleted) break;
     if (status == MTL::CommandBufferStatusError) {
       const NS::Error* error = front.buffer->error();
       auto failure = std::make_shared<Failure>();
@@ -150,15 +148,19 @@ void Timeline::retire() {
 }
 
 void Timeline::settle(uint64_t serial) {
-  NS::SharedPtr<MTL::CommandBuffer> last;
+  AutoreleaseScope scope;
+  std::vector<NS::SharedPtr<MTL::CommandBuffer>> unsettled;
   {
     std::lock_guard lock(mutex_);
-    const uint64_t signaled = event_->signaledValue();
     for (const InFlight& each : in_flight_) {
-      if (each.serial <= std::min(serial, signaled)) last = each.buffer;
+      if (each.serial <= serial) unsettled.push_back(each.buffer);
     }
   }
-  if (last) last->waitUntilCompleted();
+  // The last ends last, as a rule.
+  while (!unsettled.empty()) {
+    unsettled.back()->waitUntilCompleted();
+    unsettled.pop_back();
+  }
 }
 
 bool Timeline::reached(uint64_t serial) {
@@ -169,9 +171,13 @@ bool Timeline::reached(uint64_t serial) {
 
 bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
   while (!seen(serial)) {
-    wait_slice(event_.get(), serial, deadline);
-    if (checked_->load(std::memory_order_relaxed)) settle(serial);
+    const bool signaled = wait_slice(event_.get(), serial, deadline);
     retire();
+    if (signaled && !seen(serial)) {
+      // Takes a moment, so nobody has to be able to interrupt it.
+      settle(serial);
+      retire();
+    }
     if (seen(serial)) break;
     if (between_slices(deadline)) return false;
   }

@@ -73,9 +73,9 @@ struct Failure {
 
 class Timeline {
  public:
-  // `index` is the queue's. `log` takes the faults of what failed. Checked work may fail after its end: when
-  // that is known, not when its signal arrives, it is complete.
-  Timeline(MTL::Device* device, uint32_t index, FaultLog* log, const std::atomic<bool>* checked);
+  // `index` is the queue's. `log` takes the faults of what failed. Work is complete when Metal says how it
+  // ended: its signal may arrive before that, when Metal still uses what it was given.
+  Timeline(MTL::Device* device, uint32_t index, FaultLog* log);
 
   // One of `most` command buffers that may exist at a time; false if there is none left. It comes back when
   // the command buffer has been seen to be complete, or with return_slot() if it was not committed.
@@ -83,7 +83,8 @@ class Timeline {
   void return_slot() { slots_.fetch_sub(1, std::memory_order_relaxed); }
 
   // Commits and returns the command buffer's serial: 1, 2, ... in the order of execution. It is also
-  // noted in the storages that the command buffer uses; what is kept is kept until it is complete.
+  // noted in the storages that the command buffer uses; what is kept is kept until it is complete. The caller
+  // has an AutoreleaseScope.
   uint64_t commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::span<const Used> used, Kept kept);
 
   // Whether `serial` was already seen to be complete; costs one load.
@@ -115,12 +116,11 @@ class Timeline {
   };
   void retire();
 
-  // Waits for the verdict on work up to `serial` that has sent its signal.
+  // Waits for the verdict on work up to `serial`, which has sent its signal.
   void settle(uint64_t serial);
 
   const uint32_t index_;
   FaultLog* const log_;
-  const std::atomic<bool>* const checked_;
   NS::SharedPtr<MTL::SharedEvent> event_;
   std::atomic<uint64_t> completed_{0};
   std::atomic<uint64_t> last_{0};

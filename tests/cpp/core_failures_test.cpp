@@ -3,11 +3,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "core_support.h"
@@ -17,10 +20,12 @@
 #include "metalloid/graph.h"
 #include "metalloid/residency.h"
 #include "ops/elementwise.h"
+#include "params/elementwise.h"
 #include "softmetal/runtime/softmetal.h"
 
 namespace fs = std::filesystem;
 using namespace metalloid;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -68,6 +73,16 @@ void demand(bool holds) {
   if (!holds) throw Error("does not hold");
 }
 
+// Has command buffers tell how they ended a while after their signals, as Metal does.
+class LateStatus {
+ public:
+  explicit LateStatus(std::chrono::milliseconds delay) { softmetal::delay_status(delay); }
+  ~LateStatus() {
+    device().synchronize();
+    softmetal::delay_status(0ms);
+  }
+};
+
 }  // namespace
 
 TEST_CASE("each error of a command buffer has its name and its advice") {
@@ -97,6 +112,128 @@ TEST_CASE("each error of a command buffer has its name and its advice") {
     run()->wait();  // the device goes on
   }
   CHECK(error_of([] { Device::open("none"); }).code().empty());
+}
+
+TEST_CASE("a failure is known where its signal, and that of later work, comes before it") {
+  LateStatus late(50ms);
+  softmetal::fail_next_command_buffer(MTL::CommandBufferErrorTimeout);
+  std::shared_ptr<Submission> failed = run();
+  run()->wait();
+  CHECK(failed->status() == Submission::Status::error);
+  CHECK(error_of([&] { failed->wait(); }).code() == "timeout");
+
+  softmetal::fail_next_command_buffer(MTL::CommandBufferErrorPageFault);
+  failed = run();
+  CHECK(error_of([&] { failed->wait(); }).code() == "page_fault");
+
+  // Nor does it get lost for those who ask without waiting.
+  softmetal::fail_next_command_buffer(MTL::CommandBufferErrorPageFault);
+  failed = run();
+  std::shared_ptr<Submission> after = run();
+  while (!after->done()) std::this_thread::sleep_for(1ms);
+  CHECK(failed->status() == Submission::Status::error);
+
+  softmetal::fail_next_command_buffer(MTL::CommandBufferErrorTimeout);
+  Buffer x = filled({64}, 1), y = filled({64}, 0);
+  CommandEncoder encoder(device());
+  ops::add(encoder, x, x, &y);
+  encoder.commit();
+  CHECK_THROWS_AS(y.wait_to_read(), DeviceError);
+}
+
+TEST_CASE("what a command buffer uses is let go of when Metal has said how it ended") {
+  device().synchronize();
+  device().collect();
+  LateStatus late(300ms);
+  const uint64_t page = page_size();
+  void* memory = std::aligned_alloc(page, page);
+  std::atomic<bool> released{false};
+  auto event = Event::create(device()), kept = Event::create(device());
+  const std::weak_ptr<Event> held = kept;
+  std::shared_ptr<Submission> submission;
+  const uint64_t used = device().allocated_size();
+  {
+    Buffer wrapped = device().wrap(
+        memory, {64}, DType::float32, false,
+        [](void* flag) { static_cast<std::atomic<bool>*>(flag)->store(true); }, &released);
+    Buffer y = filled({64}, 0);
+    CommandEncoder encoder(device());
+    ops::add(encoder, wrapped, wrapped, &y);
+    encoder.signal(*std::exchange(kept, nullptr), 1);
+    encoder.signal(*event, 1);
+    submission = encoder.commit();
+  }
+  event->wait(1);
+  std::this_thread::sleep_for(20ms);  // the queue's own signal comes last
+  device().retire();
+  device().collect();
+  CHECK_FALSE(submission->done());
+  CHECK_FALSE(released);
+  CHECK_FALSE(held.expired());
+  CHECK(device().allocated_size() > used);
+  submission->wait();
+  CHECK(released);
+  CHECK(held.expired());
+  CHECK(device().allocated_size() == used);
+  std::free(memory);
+}
+
+TEST_CASE("places of a queue come back when Metal has said how work ended") {
+  LateStatus late(1ms);
+  for (int i = 0; i < 200; ++i) run();
+  device().synchronize();
+  for (const auto& queue : device().queues()) {
+    CHECK(queue->timeline().completed() == queue->timeline().last_committed());
+  }
+}
+
+TEST_CASE("lengths of threadgroup memory go with the kernels that have them") {
+  softmetal::set_validation(true);
+  static constexpr Operation operation{"test"};
+  const Pipeline& add = device().library().pipeline("add_f32");
+  const Pipeline& mul = device().library().pipeline("mul_f32");
+  Buffer x = filled({64}, 3), y = filled({64}, 0);
+  ElementwiseParams params{};
+  params.block = params.last_block = 64;
+  const uint64_t all = device().max_threadgroup_memory_length();
+  const auto dispatch = [&](Encoder& encoder, const Pipeline& pipeline, const Argument& first,
+                            const Argument& second) {
+    encoder.dispatch(operation, pipeline,
+                     {Argument::params(0, params), Argument::read(1, x), Argument::write(2, y),
+                      Argument::read(3, x), first, second},
+                     {1}, {1});
+  };
+  Graph graph(device());
+  dispatch(graph, mul, Argument::memory(0, all / 2), Argument::memory(2, all / 2));
+  graph.finish();
+  CommandEncoder encoder(device());
+  dispatch(encoder, add, Argument::memory(0, all / 2), Argument::memory(1, all / 2));
+  dispatch(encoder, mul, Argument::memory(0, all / 4), Argument::memory(2, all / 2));
+  graph.encode(encoder, 0, 1);
+  dispatch(encoder, add, Argument::memory(1, all / 4), Argument::memory(3, all / 2));
+  const auto event = Event::create(device());
+  encoder.signal(*event, 1);  // begins another encoder
+  dispatch(encoder, mul, Argument::memory(4, all / 2), Argument::memory(5, all / 2));
+  encoder.commit_and_wait();
+  CHECK(all_near(y, 9));
+
+  // Set by hand, they are found.
+  AutoreleaseScope scope;
+  auto queue = NS::TransferPtr(device().metal()->newCommandQueue());
+  MTL::CommandBuffer* run = queue->commandBuffer();
+  MTL::ComputeCommandEncoder* by_hand = run->computeCommandEncoder();
+  by_hand->setComputePipelineState(add.state.get());
+  by_hand->setBytes(&params, sizeof(params), 0);
+  for (const NS::UInteger i : {1, 2, 3}) by_hand->setBuffer(y.storage()->metal(), 0, i);
+  by_hand->setThreadgroupMemoryLength(all, 0);
+  by_hand->setThreadgroupMemoryLength(16, 1);
+  by_hand->dispatchThreadgroups(MTL::Size(1, 1, 1), MTL::Size(1, 1, 1));
+  by_hand->endEncoding();
+  run->commit();
+  run->waitUntilCompleted();
+  REQUIRE(run->error());
+  CHECK(has(to_string(run->error()->localizedDescription()), "lengths that are set for arguments of other"));
+  softmetal::set_validation(false);
 }
 
 TEST_CASE("a device that is lost takes no more work, and says why at once") {

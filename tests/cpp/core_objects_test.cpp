@@ -48,8 +48,9 @@ void check_balance(const std::function<void()>& work) {
   const int64_t before = living();
   for (int i = 0; i < 5; ++i) work();
   CHECK(living() == before);
-  CHECK_MESSAGE(softmetal::unpooled_objects() == unpooled,
-                "autoreleased with no pool in place: " << std::string(softmetal::last_unpooled_class()));
+  CHECK_MESSAGE(
+      softmetal::unpooled_objects() == unpooled,
+      "autoreleased, or called, with no pool in place: " << std::string(softmetal::last_unpooled_class()));
 }
 
 void dispatch(CommandEncoder& encoder, const Buffer& x, const Buffer& y) {
@@ -151,6 +152,36 @@ TEST_CASE("events, queues and callbacks") {
     event->signal(2);
     event->wait(2);
   });
+}
+
+TEST_CASE("a command buffer of events alone has one encoder, others have none beside their own") {
+  const auto event = Event::create(device());
+  event->signal(1);
+  const Buffer x = filled({8, 64}, 3), y = filled({8, 64}, 0);
+  // Metal's objects of a command buffer that is kept and tells of its encoders.
+  const auto made = [&](const std::function<void(CommandEncoder&)>& encode) {
+    const int64_t before = living();
+    CommandEncoder encoder(device(), {.label = "counted"});
+    encode(encoder);
+    const std::shared_ptr<Submission> submission = encoder.commit();
+    submission->wait();
+    return living() - before;
+  };
+  const auto work = [&](CommandEncoder& encoder) { dispatch(encoder, x, y); };
+  const auto signal = [&](CommandEncoder& encoder) { encoder.signal(*event, event->value() + 1); };
+  const auto wait = [&](CommandEncoder& encoder) { encoder.wait_for(*event, 1); };
+  made(work);
+  const int64_t one = made(work);
+  const int64_t two = made([&](auto& encoder) { work(encoder), signal(encoder), work(encoder); });
+  CHECK(two > one);
+  CHECK(made(signal) == one);
+  CHECK(made(wait) == one);
+  CHECK(made([&](auto& encoder) { wait(encoder), signal(encoder); }) == one);
+  CHECK(made([&](auto& encoder) { signal(encoder), signal(encoder); }) == one);
+  CHECK(made([&](auto& encoder) { work(encoder), signal(encoder); }) == one);
+  CHECK(made([&](auto& encoder) { wait(encoder), work(encoder), signal(encoder); }) == one);
+  CHECK(made([&](auto& encoder) { work(encoder), wait(encoder); }) == two);
+  CHECK(made([&](auto& encoder) { signal(encoder), wait(encoder); }) == two);
 }
 
 TEST_CASE("graphs that are recorded, optimised, changed and replayed") {
@@ -263,6 +294,9 @@ TEST_CASE("the count sees a release too few, a release too many, and an object w
   device().metal()->name();
   CHECK(softmetal::unpooled_objects() == unpooled + 1);
   CHECK(std::string(softmetal::last_unpooled_class()) == "NS::String");
+  Event::create(device())->metal()->setSignaledValue(1);
+  CHECK(softmetal::unpooled_objects() == unpooled + 2);
+  CHECK(std::string(softmetal::last_unpooled_class()) == "setSignaledValue");
 
   const pid_t child = fork();
   if (child == 0) {

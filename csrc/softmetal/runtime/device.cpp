@@ -83,6 +83,7 @@ Buffer::Buffer(Device& owner, char* memory, NS::UInteger bytes, NS::UInteger res
 }
 
 Buffer::~Buffer() {
+  needs_pool("Buffer dealloc");
   unmark(this);
   device.allocated.fetch_sub(reserved_, std::memory_order_relaxed);
   switch (origin_) {
@@ -216,6 +217,7 @@ void Device::sampleTimestamps(MTL::Timestamp* cpuTimestamp, MTL::Timestamp* gpuT
 }
 
 Buffer* Device::newBuffer(NS::UInteger length, MTL::ResourceOptions options) {
+  softmetal::needs_pool("newBuffer");
   if (!softmetal::valid_buffer(length, options)) return nullptr;
   return face(softmetal::Buffer::allocate(*impl(this), length, options));
 }
@@ -229,6 +231,7 @@ Buffer* Device::newBuffer(const void* pointer, NS::UInteger length, MTL::Resourc
 
 Buffer* Device::newBuffer(const void* pointer, NS::UInteger length, MTL::ResourceOptions options,
                           const std::function<void(void*, NS::UInteger)>& deallocator) {
+  softmetal::needs_pool("newBuffer (no copy)");
   if (!softmetal::valid_buffer(length, options)) return nullptr;
   const size_t page = softmetal::page_size();
   std::string problem;

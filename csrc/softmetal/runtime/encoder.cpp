@@ -244,6 +244,18 @@ bool ComputeEncoder::bind_threadgroup_memory(const char* call) {
       return false;
     }
   }
+  if (validates()) {
+    // Metal does not say whether lengths count that the kernel has no argument for.
+    uint64_t set = pipeline_->static_bytes;
+    for (const uint32_t length : threadgroup_lengths_) set += length;
+    if (set > kMaxThreadgroupMemory) {
+      fail(call,
+           "threadgroup memory is %zu bytes with the lengths that are set for arguments of other kernels, "
+           "needs at most %zu (setThreadgroupMemoryLength to 0)",
+           static_cast<size_t>(set), static_cast<size_t>(kMaxThreadgroupMemory));
+      return false;
+    }
+  }
   threadgroup_changed_ = false;
   return true;
 }
@@ -401,7 +413,10 @@ using softmetal::face;
 using softmetal::impl;
 
 Device* CommandEncoder::device() const { return face(&impl(this)->buffer->queue->device); }
-void CommandEncoder::endEncoding() { impl(this)->end(); }
+void CommandEncoder::endEncoding() {
+  softmetal::needs_pool("endEncoding");
+  impl(this)->end();
+}
 void CommandEncoder::insertDebugSignpost(const NS::String* string) {
   impl(this)->push_group("insertDebugSignpost", string);
   impl(this)->pop_group();
@@ -416,6 +431,7 @@ void CommandEncoder::setLabel(const NS::String* label) { impl(this)->set_label(l
 DispatchType ComputeCommandEncoder::dispatchType() const { return impl(this)->dispatch_type; }
 void ComputeCommandEncoder::executeCommandsInBuffer(const MTL::IndirectCommandBuffer* indirectCommandBuffer,
                                                     NS::Range executionRange) {
+  softmetal::needs_pool("executeCommandsInBuffer");
   impl(this)->execute(impl(indirectCommandBuffer), executionRange);
 }
 void ComputeCommandEncoder::dispatchThreadgroups(MTL::Size threadgroupsPerGrid,

@@ -200,11 +200,15 @@ const char* last_unpooled_class() { return unpooled_class.load(); }
 
 void give_thread_pool() { pool_stack.pools = 1; }
 void drain_thread_pool() { pool_stack.drain_to(0); }
+void needs_pool(const char* call) {
+  if (pool_stack.pools != 0) [[likely]]
+    return;
+  unpooled_count.fetch_add(1, std::memory_order_relaxed);
+  unpooled_class.store(call, std::memory_order_relaxed);
+}
 void autorelease_object(Object* object) {
-  if (pool_stack.pools == 0) [[unlikely]] {
-    unpooled_count.fetch_add(1, std::memory_order_relaxed);
-    unpooled_class.store(object->class_name(), std::memory_order_relaxed);
-  }
+  if (pool_stack.pools == 0) [[unlikely]]
+    needs_pool(object->class_name());
   pool_stack.objects.push_back(object);
 }
 

@@ -92,6 +92,9 @@ void drain_thread_pool();
 void lock_zombies();
 void unlock_zombies();
 
+// Notes a call that needs a pool on macOS, whatever it autoreleases here; see unpooled_objects().
+void needs_pool(const char* call);
+
 // Hands one reference of the caller to the calling thread's innermost autorelease pool.
 void autorelease_object(Object* object);
 

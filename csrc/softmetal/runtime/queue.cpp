@@ -94,6 +94,7 @@ static double time_after(const CommandBuffer& buffer, MTL::CommandBufferStatus s
 // Adds an event command to a command buffer.
 static void encode_event(CommandBuffer& buffer, const char* call, Command::Kind kind, Event* event,
                          uint64_t value) {
+  needs_pool(call);
   if (!buffer.accepts(call)) return;
   if (!event) return buffer.fail(text("CommandBuffer::%s: event is null, needs an event", call));
   buffer.recording->hold(event);
@@ -234,6 +235,7 @@ void CommandBuffer::enqueue() {
 }
 
 void CommandBuffer::commit() {
+  softmetal::needs_pool("CommandBuffer::commit");
   auto* buffer = impl(this);
   if (buffer->status.load() >= CommandBufferStatusCommitted)
     return buffer->fail("CommandBuffer::commit: called twice, needs a new command buffer");
@@ -242,6 +244,7 @@ void CommandBuffer::commit() {
 }
 
 void CommandBuffer::waitUntilCompleted() {
+  softmetal::needs_pool("waitUntilCompleted");
   auto* buffer = impl(this);
   if (buffer->status.load() < CommandBufferStatusCommitted)
     return buffer->fail(
@@ -287,7 +290,10 @@ void CommandBuffer::popDebugGroup() {
 }
 
 Event* Device::newEvent() { return face(new softmetal::Event(*impl(this))); }
-SharedEvent* Device::newSharedEvent() { return softmetal::shared_face(new softmetal::Event(*impl(this))); }
+SharedEvent* Device::newSharedEvent() {
+  softmetal::needs_pool("newSharedEvent");
+  return softmetal::shared_face(new softmetal::Event(*impl(this)));
+}
 
 Device* Event::device() const { return face(&impl(this)->device); }
 NS::String* Event::label() const { return softmetal::label_string(impl(this)->label); }
@@ -305,10 +311,12 @@ void SharedEvent::notifyListener(const MTL::SharedEventListener* listener, uint6
   Scheduler::get().listen(*impl(this), value, function);
 }
 void SharedEvent::setSignaledValue(uint64_t signaledValue) {
+  softmetal::needs_pool("setSignaledValue");
   Scheduler::get().signal(*impl(this), signaledValue);
 }
 uint64_t SharedEvent::signaledValue() const { return impl(this)->value.load(std::memory_order_acquire); }
 bool SharedEvent::waitUntilSignaledValue(uint64_t value, uint64_t milliseconds) {
+  softmetal::needs_pool("waitUntilSignaledValue");
   auto* event = impl(this);
   const auto reached = [event, value] { return event->value.load(std::memory_order_acquire) >= value; };
   if (reached()) return true;

@@ -102,7 +102,10 @@ ResidencySet* Device::newResidencySet(const MTL::ResidencySetDescriptor* desc, N
   return softmetal::fail(error, "MTLResidencySetErrorDomain", 1, "newResidencySet: desc is null, needs one");
 }
 
-void ResidencySet::addAllocation(const MTL::Allocation* allocation) { impl(this)->add(impl(allocation)); }
+void ResidencySet::addAllocation(const MTL::Allocation* allocation) {
+  softmetal::needs_pool("addAllocation");
+  impl(this)->add(impl(allocation));
+}
 void ResidencySet::addAllocations(const MTL::Allocation* const allocations[], NS::UInteger count) {
   for (NS::UInteger i = 0; i < count; ++i) impl(this)->add(impl(allocations[i]));
 }
@@ -117,7 +120,10 @@ uint64_t ResidencySet::allocatedSize() const {
   return bytes;
 }
 NS::UInteger ResidencySet::allocationCount() const { return impl(this)->all().size(); }
-void ResidencySet::commit() { impl(this)->commit(); }
+void ResidencySet::commit() {
+  softmetal::needs_pool("ResidencySet::commit");
+  impl(this)->commit();
+}
 bool ResidencySet::containsAllocation(const MTL::Allocation* anAllocation) {
   return impl(this)->contains(impl(anAllocation));
 }
@@ -129,6 +135,7 @@ void ResidencySet::removeAllocation(const MTL::Allocation* allocation) {
   impl(this)->remove(impl(allocation));
 }
 void ResidencySet::removeAllocations(const MTL::Allocation* const allocations[], NS::UInteger count) {
+  softmetal::needs_pool("removeAllocations");
   for (NS::UInteger i = 0; i < count; ++i) impl(this)->remove(impl(allocations[i]));
 }
 void ResidencySet::requestResidency() {}

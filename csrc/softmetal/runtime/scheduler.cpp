@@ -152,6 +152,10 @@ static std::atomic<MTL::CommandBufferError> next_error{MTL::CommandBufferErrorNo
 
 void fail_next_command_buffer(MTL::CommandBufferError code) { next_error.store(code); }
 
+static std::atomic<std::chrono::milliseconds> status_delay{};
+
+void delay_status(std::chrono::milliseconds delay) { status_delay.store(delay); }
+
 // With the mutex held.
 static void fail_as_told(CommandBuffer& buffer) {
   const auto code = next_error.exchange(MTL::CommandBufferErrorNone);
@@ -586,17 +590,22 @@ void Scheduler::finish(Queue& queue, Clock::time_point now, Lock& lock) {
   lock.lock();
   buffer->ended_at = now;
   if (buffer->error && !buffer->encoders.empty()) buffer->error = with_encoders(*buffer->error, *buffer);
-  buffer->status.store(buffer->error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
-                       std::memory_order_release);
+  const auto delay = status_delay.load(std::memory_order_relaxed);
+  const bool late = delay != delay.zero();
+  if (!late) conclude(*buffer);
   queue.head = buffer->next;
   if (!queue.head) queue.tail = nullptr;
   queue.command = nullptr;
-  queue.unfinished.fetch_sub(1, std::memory_order_relaxed);
   if (queue.spare.size() < kSpareRecordings) queue.spare.push_back(std::move(recording));
-  if (buffer->completed_handlers.empty()) {
+  if (buffer->completed_handlers.empty() && !late) {
     buffer->finished.store(true, std::memory_order_release);
   } else {
-    post({[target = Ref<CommandBuffer>(buffer)] {
+    post({[this, target = Ref<CommandBuffer>(buffer), late, delay] {
+            if (late) {
+              std::this_thread::sleep_until(target->ended_at + delay);
+              Lock concluding(mutex_);
+              conclude(*target);
+            }
             for (auto& handler : target->completed_handlers) handler(face(target.get()));
             target->completed_handlers.clear();
           },
@@ -607,6 +616,13 @@ void Scheduler::finish(Queue& queue, Clock::time_point now, Lock& lock) {
   recording.reset();
   buffer->release();
   lock.lock();
+}
+
+// Tells how a command buffer ended.
+void Scheduler::conclude(CommandBuffer& buffer) {
+  buffer.status.store(buffer.error ? MTL::CommandBufferStatusError : MTL::CommandBufferStatusCompleted,
+                      std::memory_order_release);
+  buffer.queue->unfinished.fetch_sub(1, std::memory_order_relaxed);
 }
 
 // Threads -------------------------------------------------------------------------------------------
@@ -745,9 +761,14 @@ void Scheduler::after_fork_child() {
     new (condition) std::condition_variable;
   scheduler.workers_ = scheduler.sleeping_workers_ = scheduler.waiting_ = 0;
   scheduler.delivering_ = false;
-  if (scheduler.delivered_now_) scheduler.delivered_now_->finished.store(true, std::memory_order_release);
-  for (const Job& job : scheduler.jobs_)
-    if (job.finishes) job.finishes->finished.store(true, std::memory_order_release);
+  const auto end = [&scheduler](CommandBuffer* buffer) {
+    if (!buffer) return;
+    if (buffer->status.load(std::memory_order_relaxed) < MTL::CommandBufferStatusCompleted)
+      scheduler.conclude(*buffer);
+    buffer->finished.store(true, std::memory_order_release);
+  };
+  end(scheduler.delivered_now_);
+  for (const Job& job : scheduler.jobs_) end(job.finishes.get());
   // Kept, as what they captured may not expect to be freed in this process.
   for (Job& job : scheduler.jobs_) scheduler.abandoned_jobs_.push_back(std::move(job));
   scheduler.jobs_.clear();

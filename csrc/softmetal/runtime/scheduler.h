@@ -81,6 +81,7 @@ class Scheduler {
   bool park(Queue& queue, const EventCommand& wait, Lock& lock);
   void begin(CommandBuffer& buffer, Clock::time_point now, Lock& lock);
   void finish(Queue& queue, Clock::time_point now, Lock& lock);
+  void conclude(CommandBuffer& buffer);
   void report(CommandBuffer& buffer, const Dispatch& dispatch, Executor::Outcome outcome);
   void set_state(Queue& queue, Queue::State state);
   void publish(uint64_t chunks);

@@ -1,6 +1,7 @@
 // What softmetal offers beyond Metal's API, for its own tests and for libraries compiled in the same process.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 
 #include <Metal/Metal.hpp>
@@ -13,7 +14,7 @@ namespace softmetal {
 int64_t live_objects();
 
 // Objects that were autoreleased so far on threads of the caller's without a pool, where macOS would leak
-// them, and the class of the last.
+// them, and calls there that may autorelease something on macOS; and the class or the call of the last.
 int64_t unpooled_objects();
 const char* last_unpooled_class();
 
@@ -21,8 +22,13 @@ const char* last_unpooled_class();
 // takes that back.
 void fail_next_command_buffer(MTL::CommandBufferError code);
 
-// Whether misuse is looked for that costs time to find: what indirect command buffers use must be resident.
-// As MTL_DEBUG_LAYER says until set; unlike that, it does not abort.
+// How long after the last of its commands a command buffer tells how it ended, 0 to begin with. On macOS the
+// value of a shared event can be seen before.
+void delay_status(std::chrono::milliseconds delay);
+
+// Whether misuse is looked for that costs time to find, or may be none: what indirect command buffers use
+// must be resident, and lengths of threadgroup memory count for kernels without the argument, too. As
+// MTL_DEBUG_LAYER says until set; unlike that, it does not abort.
 void set_validation(bool on);
 
 // Captures have a destination, and leave an empty folder there.

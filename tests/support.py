@@ -25,6 +25,9 @@ needs_compiler = pytest.mark.skipif(
     reason="no compiler for shaders: " + _jit.find_toolchain().missing,
 )
 
+# Of settings that only the software has.
+needs_software = pytest.mark.skipif("metal" in ml.devices(), reason="Metal is what the machine has")
+
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 

@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
+
+#include "metalloid/availability.h"
+#include "metalloid/forked.h"
 
 namespace metalloid {
 
@@ -36,6 +40,8 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::vector<std::string> Device::names() {
+  refuse_forked("devices");
+  watch_forks();
   AutoreleaseScope scope;
   std::vector<std::string> names;
   auto all = NS::TransferPtr(MTL::CopyAllDevices());
@@ -47,6 +53,8 @@ std::vector<std::string> Device::names() {
 }
 
 Device& Device::open(std::string_view name) {
+  refuse_forked("Device");
+  watch_forks();
   AutoreleaseScope scope;
   if (std::string problem = software::settings_problem(); !problem.empty())
     throw DeviceError("Device: " + problem);
@@ -84,6 +92,7 @@ Device& Device::open(std::string_view name) {
 }
 
 void Device::finish_all(std::chrono::milliseconds limit) {
+  if (forked()) return;
   std::vector<Device*> devices;
   {
     std::lock_guard lock(registry().mutex);
@@ -120,6 +129,7 @@ Queue& Device::queue(std::string_view label) {
     throw Error(text("Device.queue: \"", label, "\" would be queue ", kMaxQueues + 1,
                      " of the device, needs at most ", kMaxQueues, ", its own included"));
   }
+  refuse_forked("Device.queue");
   queues_[count] =
       std::make_unique<Queue>(*this, std::string(label), static_cast<uint32_t>(count), &faults_, &checked_);
   queue_count_.store(count + 1, std::memory_order_release);
@@ -150,6 +160,7 @@ std::string Device::shader_compiler() {
 }
 
 uint64_t Device::allocation_bytes(const Shape& shape, DType dtype, const char* operation) const {
+  refuse_forked(operation);
   uint64_t bytes = byte_count(operation, shape, dtype);
   if (bytes > max_buffer_length()) {
     throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
@@ -183,6 +194,7 @@ Buffer Device::zeros(const Shape& shape, DType dtype) {
 
 Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonly,
                     void (*release_owner)(void*), void* owner) {
+  refuse_forked("Device.wrap");
   uint64_t bytes = byte_count("Device.wrap", shape, dtype);
   uint64_t page = page_size();
   if (uint64_t past = reinterpret_cast<uintptr_t>(address) % page; past != 0) {
@@ -202,6 +214,7 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
 
 Library& Device::library() {
   if (Library* library = loaded_.load(std::memory_order_acquire)) return *library;
+  refuse_forked("Device");
   // Loading may compile, which takes long and asks for things that who waits for it here must not hold.
   BlockScope blocked;
   std::lock_guard lock(library_mutex_);

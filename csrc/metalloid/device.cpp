@@ -31,6 +31,14 @@ Registry& registry() {
   return *registry;
 }
 
+// Metal refuses to make what a GPU does not have with an error, or ends the process. Of all that have
+// indirect command buffers, those of Macs are of Apple7 or newer; the one of a virtual machine is older.
+bool finds_indirect_commands(MTL::Device* device) {
+  const char* chosen = std::getenv("METALLOID_INDIRECT");
+  if (chosen && std::string_view(chosen) == "0") return false;
+  return available(device, Feature::indirect_commands) && device->supportsFamily(MTL::GPUFamilyApple7);
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
@@ -112,6 +120,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
       gpu_family_(software::gpu_family(metal_.get())),
+      indirect_(finds_indirect_commands(metal_.get())),
       checked_(software::is_checked(metal_.get())),
       residency_(metal_.get(), metal_->recommendedMaxWorkingSetSize() / 2),
       pool_(this, metal_.get(), &residency_),
@@ -142,8 +151,18 @@ std::array<uint64_t, 3> Device::max_threads_per_threadgroup() const {
 }
 
 uint32_t Device::thread_execution_width() {
-  // Metal tells it per pipeline; any of ours will do.
-  return library().pipeline(library().kernels().front()).execution_width;
+  // Metal tells it per pipeline. Any of ours will do that this GPU can run; the simplest come first.
+  std::vector<std::string> names = library().kernels();
+  std::stable_partition(names.begin(), names.end(),
+                        [](const std::string& name) { return name == "add_f32" || name == "mul_f32"; });
+  for (const std::string& name : names) {
+    try {
+      return library().pipeline(name).execution_width;
+    } catch (const DeviceError&) {
+      if (&name == &names.back()) throw;
+    }
+  }
+  throw DeviceError("Device: the built-in library has no kernels");
 }
 
 std::string Device::kernel_variant() {
@@ -235,10 +254,15 @@ void Device::keep_pipelines() {
   if (lock && pipeline_cache_ && pipeline_cache_owner_ == getpid()) pipeline_cache_->save();
 }
 
-const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {
-  const Pipeline& pipeline = library().pipeline(kernel.name());
-  pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
-  return pipeline;
+const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel, const char* operation) {
+  Library& all = library();
+  try {
+    const Pipeline& pipeline = all.pipeline(kernel.name());
+    pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
+    return pipeline;
+  } catch (const DeviceError& e) {
+    throw DeviceError(text(operation, ": ", e.what()), e.code());
+  }
 }
 
 void Device::committed() {

@@ -249,8 +249,8 @@ std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::Fu
   NS::SharedPtr<MTL::ComputePipelineState> state;
   // Not every device can make every kernel ready for indirect command buffers.
   for (bool indirect : {true, false}) {
-    if (state) break;
-    descriptor->setSupportIndirectCommandBuffers(indirect);
+    if (state || indirect > device_.has_indirect_commands()) continue;
+    if (device_.has_indirect_commands()) descriptor->setSupportIndirectCommandBuffers(indirect);
     error = nullptr;
     if (cache_) state = cache_->make(descriptor.get(), kReflected, &reflection);
     if (state) break;

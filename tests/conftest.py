@@ -7,6 +7,7 @@ import zlib
 import metalloid as ml
 import numpy as np
 import pytest
+from support import skip_if_lacking
 
 # Fresh data every run; METALLOID_TEST_SEED=<the seed printed above> repeats one.
 SEED = int(os.environ.get("METALLOID_TEST_SEED") or secrets.randbits(32))
@@ -22,6 +23,25 @@ def pytest_runtest_makereport():
     if report.failed:
         report.sections.append(("random data", f"METALLOID_TEST_SEED={SEED}"))
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call():
+    """What the device cannot run is no failure of the test."""
+    try:
+        return (yield)
+    except ml.DeviceError as error:
+        skip_if_lacking(error)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup():
+    try:
+        return (yield)
+    except ml.DeviceError as error:
+        skip_if_lacking(error)
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import subprocess
@@ -25,6 +26,9 @@ needs_compiler = pytest.mark.skipif(
     reason="no compiler for shaders: " + _jit.find_toolchain().missing,
 )
 
+# Of settings that only the software has.
+needs_software = pytest.mark.skipif("metal" in ml.devices(), reason="Metal is what the machine has")
+
 _BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -33,6 +37,26 @@ def open_device(name: str) -> ml.Device:
     if name not in ml.devices():
         pytest.skip(f"this machine has no device {name}")
     return ml.Device(name)
+
+
+@functools.cache
+def may_lack_kernels() -> bool:
+    """Whether there may be kernels that the default device cannot run.
+
+    SIMD-group matrices and reductions are of Apple7, which every Mac's GPU has and that of a virtual machine
+    has not. On any other device a kernel without a pipeline is a failure.
+    """
+    dev = ml.Device()
+    family = int((dev.gpu_family or "apple0").removeprefix("apple"))
+    of_machine = dev.name == "metal" and not os.environ.get("METALLOID_IMITATE_MAC")
+    return bool(os.environ.get("METALLOID_NO_PIPELINE")) or (of_machine and family < 7)
+
+
+def skip_if_lacking(said: object) -> None:
+    """Skips the test if `said`, an error or what a failing program wrote, is of a kernel the device lacks."""
+    lines = [line for line in str(said).splitlines() if ": no pipeline: " in line]
+    if lines and may_lack_kernels():
+        pytest.skip(f"the device cannot run it: {lines[0]}")
 
 
 def another_device(dev: ml.Device) -> ml.Device:
@@ -126,13 +150,16 @@ def address(a: np.ndarray) -> int:
 
 def run_python(code: str, *, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess:
     """Runs code to its end in a fresh interpreter, which may import this module."""
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         env={**os.environ, "PYTHONPATH": os.path.dirname(__file__), **environment},
         capture_output=True,
         text=True,
         timeout=timeout,
     )
+    if done.returncode:
+        skip_if_lacking(done.stderr)
+    return done
 
 
 def slow(dev: ml.Device, seconds: float) -> ml.CommandEncoder:

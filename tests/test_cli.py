@@ -11,16 +11,20 @@ import metalloid as ml
 import numpy as np
 import pytest
 from metalloid import _jit
+from support import skip_if_lacking
 
 
 def metalloid(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "metalloid", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
         env={**os.environ, "COLUMNS": "160", **environment},
     )
+    if done.returncode:
+        skip_if_lacking(done.stderr)
+    return done
 
 
 def test_info_says_what_runs_where(dev):

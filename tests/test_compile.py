@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 import pytest
 from metalloid import _jit
-from support import needs_compiler, open_device, run_python
+from support import needs_compiler, needs_software, open_device, run_python
 
 pytestmark = needs_compiler
 
@@ -119,9 +119,64 @@ def test_a_macro_of_nothing(dev):
     assert value(dev, library) == 7
 
 
+VERSION = source("y[i] = __METAL_VERSION__;")
+
+
 def test_language_versions(dev):
-    for version in ("2.4", "3.0", "3.1", "3.2"):
-        assert value(dev, dev.compile(source("y[i] = 7;"), language_version=version)) == 7
+    newest = value(dev, dev.compile(VERSION))
+    for version in ("2.4", "3.0", "3.1", "3.2", "4.0"):
+        number = int(version.replace(".", "")) * 10
+        if number <= newest:
+            assert value(dev, dev.compile(VERSION, language_version=version)) == number
+        else:
+            with pytest.raises(ml.ValidationError, match="knows no newer one"):
+                dev.compile(VERSION, language_version=version)
+
+
+@needs_software
+@pytest.mark.parametrize("newest", ["3.1", "3.2", "4.0", ""])
+def test_the_newest_language_that_the_system_knows_is_taken_and_none_newer(newest):
+    code = """
+        import metalloid as ml
+        import numpy as np
+        from test_compile import VERSION, value
+        dev = ml.Device()
+        print(value(dev, dev.compile(VERSION)))
+        for version in ("3.1", "3.2", "4.0", "4.1"):
+            try:
+                print(value(dev, dev.compile(VERSION, language_version=version)))
+            except ml.ValidationError as error:
+                print(error)
+        with dev.commands() as cmd:
+            y = ml.ops.add(cmd, dev.array(np.float32([1])), dev.array(np.float32([2])))
+        print(y.item())
+    """
+    done = run_python(code, METALLOID_LANGUAGE_VERSION=newest)
+    assert done.returncode == 0, done.stderr
+    first, *others, sum_of_built_in = done.stdout.splitlines()
+    all_versions = ["3.1", "3.2", "4.0", "4.1"]
+    known = all_versions[: all_versions.index(newest or "4.0") + 1]
+    assert first == known[-1].replace(".", "") + "0"
+    older = ["1.0", "1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "3.0"]
+    for version, line in zip(all_versions, others, strict=True):
+        if version in known:
+            assert line == version.replace(".", "") + "0"
+        else:
+            assert line == (
+                f'Device.compile: language_version is "{version}", needs one of: '
+                + ", ".join(older + known)
+                + " (softmetal knows no newer one)"
+            )
+    assert sum_of_built_in == "3.0"
+
+
+@needs_software
+def test_a_newest_language_that_there_is_not_is_refused():
+    done = run_python("import metalloid as ml; ml.Device()", METALLOID_LANGUAGE_VERSION="3.0")
+    assert (
+        'Device: METALLOID_LANGUAGE_VERSION is "3.0", needs one of: 3.1, 3.2, 4.0 (or not to be set)'
+        in done.stderr
+    )
 
 
 def test_fast_math_is_an_option(dev):

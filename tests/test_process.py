@@ -16,6 +16,7 @@ import pytest
 from support import run_python
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+survives_forks = pytest.mark.skipif("metal" in ml.devices(), reason="Metal does not survive a fork")
 
 
 def normalise(value: float) -> float:
@@ -116,6 +117,7 @@ def in_child(work) -> None:
 
 
 @needs_fork
+@survives_forks
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 class TestFork:
     def test_child_and_parent_both_use_the_device(self, dev):
@@ -155,6 +157,163 @@ class TestFork:
         with context.Pool(2) as pool:
             results = pool.map_async(normalise, [1.0, 2.0, 3.0, 4.0]).get(60)
         assert results == pytest.approx([1] * 4, rel=1e-5)
+
+
+def on_a_mac(code: str) -> list[str]:
+    """What a program says on a Mac, or on what behaves like one."""
+    begin = """
+        import os, signal, sys, time
+        import numpy as np
+        import metalloid as ml
+
+        def child(work):
+            begin, pid = time.monotonic(), os.fork()
+            if pid == 0:
+                signal.alarm(60)
+                work()
+                sys.exit(0)  # with what Python does at its end
+            _, status = os.waitpid(pid, 0)
+            print("ended", os.waitstatus_to_exitcode(status), time.monotonic() - begin < 2)
+
+        def say(call):
+            try:
+                print("passed", call())
+            except ml.DeviceError as error:
+                print(error)
+            sys.stdout.flush()
+    """
+    environment = {"METALLOID_IMITATE_MAC": "1", "METALLOID_CHECK": "off", "METALLOID_DEVICE": ""}
+    done = run_python(textwrap.dedent(begin) + textwrap.dedent(code), **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+REFUSED = "used in a forked child, which Metal does not survive; start workers with spawn"
+
+
+@needs_fork
+class TestForkOnMac:
+    def test_a_child_is_refused_whatever_it_asks_of_the_device(self):
+        lines = on_a_mac(
+            """
+            dev = ml.Device()
+            x = dev.array(np.full((4, 64), 3, np.float32))
+            event, encoder = dev.event(), dev.commands()
+            y = ml.ops.add(encoder, x, x)
+
+            def work():
+                for call in (
+                    ml.Device,
+                    ml.devices,
+                    lambda: dev.empty(4),
+                    lambda: dev.array([1.0]),
+                    lambda: dev.queue("another"),
+                    lambda: dev.event(),
+                    lambda: event.signal(1),
+                    lambda: event.wait(1),
+                    lambda: event.value,
+                    lambda: dev.compile("kernel void k() {}"),
+                    lambda: dev.empty_cache(),
+                    lambda: ml.ops.add(dev.commands(), x, x),
+                    lambda: ml.ops.add(encoder, x, x),
+                    lambda: encoder.commit(),
+                ):
+                    say(call)
+
+            child(work)
+            encoder.commit_and_wait()
+            print(y.numpy().mean())
+            """
+        )
+        *refused, ended, mean = lines
+        assert len(refused) == 14
+        for line in refused:
+            assert line.endswith(": " + REFUSED), line
+        assert refused[0] == "Device: " + REFUSED
+        assert ended == "ended 0 True"
+        assert mean == "6.0"
+
+    def test_a_child_may_read_what_was_there(self):
+        lines = on_a_mac(
+            """
+            dev = ml.Device()
+            x = dev.array(np.full((4, 64), 3, np.float32))
+            with dev.commands() as cmd:
+                y = ml.ops.add(cmd, x, x)
+            cmd.wait()
+
+            def work():
+                view = x[1:3]
+                print(view.numpy().mean(), np.asarray(y).mean(), y.tolist()[0][0], flush=True)
+
+            child(work)
+            """
+        )
+        assert lines == ["3.0 6.0 6.0", "ended 0 True"]
+
+    def test_a_child_does_not_wait_for_work_of_its_parent(self):
+        lines = on_a_mac(
+            """
+            dev = ml.Device()
+            x = dev.array(np.full((4, 64), 3, np.float32))
+            event, cmd = dev.event(), dev.commands()
+            cmd.wait_for(event, 1)
+            y = ml.ops.add(cmd, x, x)
+            submission = cmd.commit()
+
+            def work():
+                say(y.numpy)
+                say(submission.wait)
+                say(dev.synchronize)
+                say(lambda: submission.add_done_callback(print))
+                print(submission.done(), submission.status, flush=True)
+
+            child(work)
+            event.signal(1)
+            print(y.numpy().mean())
+            """
+        )
+        *refused, state, ended, mean = lines
+        assert len(refused) == 4
+        assert all(line.endswith(": " + REFUSED) for line in refused), refused
+        assert state == "False committed"
+        assert ended == "ended 0 True"
+        assert mean == "6.0"
+
+    @pytest.mark.parametrize("asked", ["ml.Device()", "ml.devices()"])
+    def test_asking_for_a_device_is_enough(self, asked):
+        assert on_a_mac(f"{asked}\nchild(lambda: say(ml.Device))") == ["Device: " + REFUSED, "ended 0 True"]
+
+    def test_a_child_of_who_asked_for_none_opens_its_own(self):
+        lines = on_a_mac(
+            """
+            def work():
+                dev = ml.Device()
+                x = dev.array(np.full((4, 64), 3, np.float32))
+                with dev.commands() as cmd:
+                    y = ml.ops.add(cmd, x, x)
+                print(y.numpy().mean(), flush=True)
+                child(lambda: say(ml.Device))
+
+            child(work)
+            """
+        )
+        assert lines == ["6.0", "Device: " + REFUSED, "ended 0 True", "ended 0 True"]
+
+    def test_the_parent_hears_of_it_through_multiprocessing(self):
+        lines = on_a_mac(
+            """
+            import multiprocessing
+            ml.Device()
+
+            def work(_):
+                return ml.Device().name
+
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                say(lambda: pool.map_async(work, [1]).get(60))
+            """
+        )
+        assert lines == ["Device: " + REFUSED]
 
 
 def _check(mean: float) -> None:

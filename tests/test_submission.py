@@ -14,7 +14,7 @@ import metalloid as ml
 import numpy as np
 import pytest
 from support import open_device, run_python
-from test_process import in_child, needs_fork
+from test_process import in_child, needs_fork, survives_forks
 from test_threads import run_threads
 
 
@@ -450,6 +450,7 @@ def test_await_needs_a_loop(dev, event):
 
 
 @needs_fork
+@survives_forks
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 def test_callbacks_and_forks(dev, event):
     """The parent's are called in the parent alone; those that the child asks for are called there."""

@@ -15,7 +15,7 @@ import metalloid as ml
 import numpy as np
 import pytest
 from support import bits, open_device
-from test_process import in_child, needs_fork
+from test_process import in_child, needs_fork, survives_forks
 
 SOURCE = """
 #include <metal_stdlib>
@@ -342,6 +342,7 @@ def test_what_has_no_room_is_counted(dev, affine, path, monkeypatch):
 
 
 @needs_fork
+@survives_forks
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork")
 def test_a_child_does_not_write_its_parents_trace(dev, affine, path):
     def child(traced):

@@ -10,8 +10,9 @@
 namespace metalloid {
 
 enum class Feature : uint8_t {
-  residency_sets,  // of a device: MTL::ResidencySet and what takes one, macOS 15
-  math_mode,       // of compile options: macOS 15
+  residency_sets,     // of a device: MTL::ResidencySet and what takes one, macOS 15
+  math_mode,          // of compile options: macOS 15
+  indirect_commands,  // of a device: MTL::IndirectCommandBuffer of compute commands
 };
 
 // Whether the object has the feature. csrc/softmetal implements it off the Mac, and the build picks.

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <system_error>
 
+#include "metalloid/forked.h"
+
 namespace metalloid {
 
 namespace {
@@ -35,6 +37,7 @@ void check_path(const std::string& path) {
 void start_capture(Device& device, const std::string& path) {
   AutoreleaseScope scope;
   check_path(path);
+  refuse_forked("capture");
   std::lock_guard lock(mutex);
   MTL::CaptureManager* manager = MTL::CaptureManager::sharedCaptureManager();
   if (on || (manager && manager->isCapturing())) {

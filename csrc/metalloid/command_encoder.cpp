@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "metalloid/forked.h"
 #include "metalloid/program.h"
 
 namespace metalloid {
@@ -231,6 +232,7 @@ void CommandEncoder::dispatch(const Operation& operation, const Pipeline& pipeli
 void CommandEncoder::dispatch(const Kernel& kernel, std::span<const Value> values, const Grid& grid,
                               const Extent& threadgroup, const Declared& declared) {
   Turn turn(*this);
+  refuse_forked("dispatch");
   if (status_.load(std::memory_order_relaxed) != Status::encoding) {
     refuse_encoding(("dispatch of " + kernel.name()).c_str());
   }
@@ -469,6 +471,11 @@ void CommandEncoder::wait_for(Event& event, uint64_t value) {
 }
 
 void CommandEncoder::close(Status status) {
+  if (forked()) [[unlikely]] {
+    encoder_ = nullptr;
+    command_buffer_.detach();
+    if (!kept_.empty()) new auto(std::exchange(kept_, {}));
+  }
   if (encoder_) end_encoder();
   if (command_buffer_) {
     command_buffer_.reset();

@@ -55,6 +55,7 @@ class CommandEncoder final : public Encoder {
   std::optional<double> gpu_time() const;
 
   void check_encoding(const char* operation) const override {
+    refuse_forked(operation);
     if (status_.load(std::memory_order_acquire) != Status::encoding) [[unlikely]]
       refuse_encoding(operation);
   }

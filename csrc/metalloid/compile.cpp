@@ -5,7 +5,9 @@
 
 #include "metalloid/availability.h"
 #include "metalloid/device.h"
+#include "metalloid/forked.h"
 #include "metalloid/include.h"
+#include "metalloid/system.h"
 
 namespace metalloid {
 
@@ -28,13 +30,20 @@ constexpr Version kVersions[] = {
     {"3.0", 0x30000}, {"3.1", 0x30001}, {"3.2", 0x30002}, {"4.0", 0x40000},
 };
 
+// What is newer than the system must not get to Metal, and without a version Metal takes one that depends on
+// what the running program was linked with.
 MTL::LanguageVersion version_of(const std::string& name) {
+  const Language known = language();
   std::string all;
   for (const Version& version : kVersions) {
-    if (name == version.name) return static_cast<MTL::LanguageVersion>(version.number);
+    const bool newest = known.newest == version.name;
+    if (name.empty() ? newest : name == version.name)
+      return static_cast<MTL::LanguageVersion>(version.number);
     all += (all.empty() ? "" : ", ") + std::string(version.name);
+    if (newest) break;
   }
-  throw ValidationError(text("Device.compile: language_version is \"", name, "\", needs one of: ", all));
+  throw ValidationError(text("Device.compile: language_version is \"", name, "\", needs one of: ", all, " (",
+                             known.system, " knows no newer one)"));
 }
 
 bool is_identifier(const std::string& name) {
@@ -73,6 +82,11 @@ std::string name_of(const CompileRequest& request) {
 
 }  // namespace
 
+const char* newest_language(long major) {
+  // There are none between 15 and 26, which tells programs that were linked for older ones that it is 16.
+  return major > 15 ? "4.0" : major == 15 ? "3.2" : "3.1";
+}
+
 NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error) {
   check_macros(request.macros);
   const std::string name = name_of(request);
@@ -85,7 +99,7 @@ NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& re
   if (request.fast_math && request.keep_non_finite && available(options.get(), Feature::math_mode)) {
     options->setMathMode(MTL::MathModeRelaxed);
   }
-  if (!request.language_version.empty()) options->setLanguageVersion(version_of(request.language_version));
+  options->setLanguageVersion(version_of(request.language_version));
 
   IncludePaths paths{.headers = request.headers, .directories = request.include_dirs, .defined = {}};
   std::map<std::string, std::string> macros = request.macros;
@@ -98,6 +112,7 @@ NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& re
 }
 
 std::shared_ptr<Library> Device::compile(const CompileRequest& request) {
+  refuse_forked("Device.compile");
   AutoreleaseScope scope;
   NS::Error* error = nullptr;
   const std::string name = name_of(request);

@@ -19,9 +19,12 @@ struct CompileRequest {
   std::map<std::string, std::string> macros;   // name to replacement
   bool fast_math = true;
   bool keep_non_finite = false;  // fast math, but with infinities and NaN, where Metal can
-  std::string language_version;  // "3.1"; empty: the newest
+  std::string language_version;  // "3.1"; empty: the newest that the system knows
   bool any_simd_width = false;   // the kernels do not depend on the width of SIMD-groups
 };
+
+// The newest version of the language in a macOS, of which `major` is the version.
+const char* newest_language(long major);
 
 // Null, with an error, for what Metal does not compile. Throws ValidationError for what it cannot be given.
 NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error);

@@ -6,6 +6,10 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <string_view>
+
+#include "metalloid/availability.h"
+#include "metalloid/forked.h"
 
 namespace metalloid {
 
@@ -27,6 +31,14 @@ Registry& registry() {
   return *registry;
 }
 
+// Metal refuses to make what a GPU does not have with an error, or ends the process. Of all that have
+// indirect command buffers, those of Macs are of Apple7 or newer; the one of a virtual machine is older.
+bool finds_indirect_commands(MTL::Device* device) {
+  const char* chosen = std::getenv("METALLOID_INDIRECT");
+  if (chosen && std::string_view(chosen) == "0") return false;
+  return available(device, Feature::indirect_commands) && device->supportsFamily(MTL::GPUFamilyApple7);
+}
+
 std::string joined(const std::vector<std::string>& names) {
   std::string all;
   for (const std::string& name : names) all += (all.empty() ? "" : ", ") + name;
@@ -36,6 +48,8 @@ std::string joined(const std::vector<std::string>& names) {
 }  // namespace
 
 std::vector<std::string> Device::names() {
+  refuse_forked("devices");
+  watch_forks();
   AutoreleaseScope scope;
   std::vector<std::string> names;
   auto all = NS::TransferPtr(MTL::CopyAllDevices());
@@ -47,6 +61,8 @@ std::vector<std::string> Device::names() {
 }
 
 Device& Device::open(std::string_view name) {
+  refuse_forked("Device");
+  watch_forks();
   AutoreleaseScope scope;
   if (std::string problem = software::settings_problem(); !problem.empty())
     throw DeviceError("Device: " + problem);
@@ -84,6 +100,7 @@ Device& Device::open(std::string_view name) {
 }
 
 void Device::finish_all(std::chrono::milliseconds limit) {
+  if (forked()) return;
   std::vector<Device*> devices;
   {
     std::lock_guard lock(registry().mutex);
@@ -103,6 +120,7 @@ Device::Device(std::string name, NS::SharedPtr<MTL::Device> metal)
       metal_(std::move(metal)),
       description_(to_string(metal_->name())),
       gpu_family_(software::gpu_family(metal_.get())),
+      indirect_(finds_indirect_commands(metal_.get())),
       checked_(software::is_checked(metal_.get())),
       residency_(metal_.get(), metal_->recommendedMaxWorkingSetSize() / 2),
       pool_(this, metal_.get(), &residency_),
@@ -120,6 +138,7 @@ Queue& Device::queue(std::string_view label) {
     throw Error(text("Device.queue: \"", label, "\" would be queue ", kMaxQueues + 1,
                      " of the device, needs at most ", kMaxQueues, ", its own included"));
   }
+  refuse_forked("Device.queue");
   AutoreleaseScope scope;
   queues_[count] = std::make_unique<Queue>(*this, std::string(label), static_cast<uint32_t>(count), &faults_);
   queue_count_.store(count + 1, std::memory_order_release);
@@ -132,8 +151,18 @@ std::array<uint64_t, 3> Device::max_threads_per_threadgroup() const {
 }
 
 uint32_t Device::thread_execution_width() {
-  // Metal tells it per pipeline; any of ours will do.
-  return library().pipeline(library().kernels().front()).execution_width;
+  // Metal tells it per pipeline. Any of ours will do that this GPU can run; the simplest come first.
+  std::vector<std::string> names = library().kernels();
+  std::stable_partition(names.begin(), names.end(),
+                        [](const std::string& name) { return name == "add_f32" || name == "mul_f32"; });
+  for (const std::string& name : names) {
+    try {
+      return library().pipeline(name).execution_width;
+    } catch (const DeviceError&) {
+      if (&name == &names.back()) throw;
+    }
+  }
+  throw DeviceError("Device: the built-in library has no kernels");
 }
 
 std::string Device::kernel_variant() {
@@ -150,6 +179,7 @@ std::string Device::shader_compiler() {
 }
 
 uint64_t Device::allocation_bytes(const Shape& shape, DType dtype, const char* operation) const {
+  refuse_forked(operation);
   uint64_t bytes = byte_count(operation, shape, dtype);
   if (bytes > max_buffer_length()) {
     throw ValidationError(text(operation, ": shape ", shape, " of ", dtype, " has ", bytes,
@@ -183,6 +213,7 @@ Buffer Device::zeros(const Shape& shape, DType dtype) {
 
 Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonly,
                     void (*release_owner)(void*), void* owner) {
+  refuse_forked("Device.wrap");
   uint64_t bytes = byte_count("Device.wrap", shape, dtype);
   uint64_t page = page_size();
   if (uint64_t past = reinterpret_cast<uintptr_t>(address) % page; past != 0) {
@@ -202,6 +233,7 @@ Buffer Device::wrap(void* address, const Shape& shape, DType dtype, bool readonl
 
 Library& Device::library() {
   if (Library* library = loaded_.load(std::memory_order_acquire)) return *library;
+  refuse_forked("Device");
   // Loading may compile, which takes long and asks for things that who waits for it here must not hold.
   BlockScope blocked;
   std::lock_guard lock(library_mutex_);
@@ -222,10 +254,15 @@ void Device::keep_pipelines() {
   if (lock && pipeline_cache_ && pipeline_cache_owner_ == getpid()) pipeline_cache_->save();
 }
 
-const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel) {
-  const Pipeline& pipeline = library().pipeline(kernel.name());
-  pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
-  return pipeline;
+const Pipeline& Device::find_pipeline(const BuiltinKernel& kernel, const char* operation) {
+  Library& all = library();
+  try {
+    const Pipeline& pipeline = all.pipeline(kernel.name());
+    pipelines_[kernel.slot()].store(&pipeline, std::memory_order_release);
+    return pipeline;
+  } catch (const DeviceError& e) {
+    throw DeviceError(text(operation, ": ", e.what()), e.code());
+  }
 }
 
 void Device::committed() {

@@ -51,6 +51,8 @@ class Device {
   uint32_t thread_execution_width();
   // The newest of Apple's GPU families that it has or imitates, such as "apple8"; empty: none.
   const std::string& gpu_family() const { return gpu_family_; }
+  // Whether Metal may be asked for indirect command buffers, and pipelines for them.
+  bool has_indirect_commands() const { return indirect_; }
   bool has_unified_memory() const { return metal_->hasUnifiedMemory(); }
   // The built-in library's label, "<variant>; <compiler>", where it has one; Metal's have none.
   std::string kernel_variant();
@@ -81,9 +83,10 @@ class Device {
   bool checked() const { return checked_.load(std::memory_order_relaxed); }
   FaultLog& faults() { return faults_; }
 
-  const Pipeline& pipeline(const BuiltinKernel& kernel) {
+  // Throws DeviceError, which names `operation`, where the device cannot run the kernel.
+  const Pipeline& pipeline(const BuiltinKernel& kernel, const char* operation) {
     const Pipeline* pipeline = pipelines_[kernel.slot()].load(std::memory_order_acquire);
-    return pipeline ? *pipeline : find_pipeline(kernel);
+    return pipeline ? *pipeline : find_pipeline(kernel, operation);
   }
 
   // Waits for everything committed so far.
@@ -113,12 +116,13 @@ class Device {
   static void survive_forks();
   friend void set_check_settings(const software::CheckSettings& settings);
   uint64_t allocation_bytes(const Shape& shape, DType dtype, const char* operation) const;
-  const Pipeline& find_pipeline(const BuiltinKernel& kernel);
+  const Pipeline& find_pipeline(const BuiltinKernel& kernel, const char* operation);
 
   const std::string name_;
   const NS::SharedPtr<MTL::Device> metal_;
   const std::string description_;
   const std::string gpu_family_;
+  const bool indirect_;
   std::atomic<bool> checked_;
   FaultLog faults_;
   Residency residency_;

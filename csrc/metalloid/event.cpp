@@ -1,6 +1,7 @@
 #include "metalloid/event.h"
 
 #include "metalloid/device.h"
+#include "metalloid/forked.h"
 #include "metalloid/trace.h"
 
 namespace metalloid {
@@ -10,14 +11,21 @@ void check_event_value(const char* operation, uint64_t value) {
 }
 
 std::shared_ptr<Event> Event::create(Device& device) {
+  refuse_forked("Device.event");
   AutoreleaseScope scope;
   auto event = NS::TransferPtr(device.metal()->newSharedEvent());
   if (!event) throw DeviceError("Device.event: Metal gave no shared event");
   return std::shared_ptr<Event>(new Event(device, std::move(event)));
 }
 
+uint64_t Event::value() const {
+  refuse_forked("Event.value");
+  return event_->signaledValue();
+}
+
 void Event::signal(uint64_t value) {
   check_event_value("Event.signal", value);
+  refuse_forked("Event.signal");
   {
     AutoreleaseScope scope;
     event_->setSignaledValue(value);
@@ -28,6 +36,7 @@ void Event::signal(uint64_t value) {
 
 void Event::wait(uint64_t value, std::optional<double> timeout) const {
   check_event_value("Event.wait", value);
+  refuse_forked("Event.wait");
   std::optional<trace::Waiting> traced;
   if (trace::on()) [[unlikely]]
     traced.emplace(trace::Mark::Kind::host_wait, nullptr, value);

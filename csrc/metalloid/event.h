@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "metalloid/forked.h"
 #include "metalloid/metal.h"
 #include "metalloid/timeline.h"
 
@@ -15,9 +16,10 @@ class Device;
 class Event : public std::enable_shared_from_this<Event> {
  public:
   static std::shared_ptr<Event> create(Device& device);
+  ~Event() { abandon_if_forked(event_); }
 
   Device& device() const { return device_; }
-  uint64_t value() const { return event_->signaledValue(); }
+  uint64_t value() const;
   // Throws ValidationError for a value of 0, which every event has from the start.
   void signal(uint64_t value);
   // Waits until it has `value` or a larger one. Throws DeviceError if `timeout` seconds pass first.
@@ -28,7 +30,7 @@ class Event : public std::enable_shared_from_this<Event> {
   Event(Device& device, NS::SharedPtr<MTL::SharedEvent> event) : device_(device), event_(std::move(event)) {}
 
   Device& device_;
-  const NS::SharedPtr<MTL::SharedEvent> event_;
+  NS::SharedPtr<MTL::SharedEvent> event_;
 };
 
 // Throws ValidationError, which names `operation`, for a value that no event can be raised to.

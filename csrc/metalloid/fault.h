@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "metalloid/error.h"
+#include "metalloid/forked.h"
 #include "metalloid/metal.h"
 
 namespace metalloid {
@@ -85,8 +86,10 @@ class FaultLog {
 
   // The failure after which the device takes no work any more: the first, as others follow from it.
   void lose(std::shared_ptr<const Failure> failure);
-  // Throws DeviceError, which names `operation`, if there was one. Costs one load if not.
+  // Throws DeviceError, which names `operation`, if there was one, or the process is a
+  // forked child of the one that has the device. Costs two loads if not.
   void check_alive(const char* operation) const {
+    refuse_forked(operation);
     if (lost_.load(std::memory_order_acquire)) [[unlikely]]
       refuse(operation);
   }

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "metalloid/forked.h"
 #include "metalloid/metal.h"
 #include "metalloid/scalar.h"
 
@@ -85,6 +86,7 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   // `pipeline` has been made with its reflection.
   Kernel(Device& device, Pipeline pipeline, const MTL::ComputePipelineReflection* reflection,
          std::vector<KernelConstant> constants);
+  ~Kernel() { abandon_if_forked(pipeline_.state); }
 
   Device& device() const { return device_; }
   const std::string& name() const { return pipeline_.name; }
@@ -115,7 +117,7 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   [[noreturn]] void refuse_kind(const KernelArgument& argument, const Value& value) const;
 
   Device& device_;
-  const Pipeline pipeline_;
+  Pipeline pipeline_;
   std::vector<KernelArgument> arguments_;
   std::vector<KernelConstant> constants_;
   std::vector<std::string> builtins_;

@@ -10,6 +10,7 @@
 #include "metalloid/compile.h"
 #include "metalloid/device.h"
 #include "metalloid/error.h"
+#include "metalloid/forked.h"
 #include "metalloid/include.h"
 
 namespace metalloid {
@@ -234,6 +235,7 @@ const Pipeline& Library::pipeline(std::string_view name) {
 
 std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::FunctionConstantValues* values,
                                             std::vector<KernelConstant> constants) {
+  refuse_forked("Library.kernel");
   constexpr auto kReflected = MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo;
   NS::Error* error = nullptr;
   NS::SharedPtr<MTL::Function> specialized =
@@ -247,8 +249,8 @@ std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::Fu
   NS::SharedPtr<MTL::ComputePipelineState> state;
   // Not every device can make every kernel ready for indirect command buffers.
   for (bool indirect : {true, false}) {
-    if (state) break;
-    descriptor->setSupportIndirectCommandBuffers(indirect);
+    if (state || indirect > device_.has_indirect_commands()) continue;
+    if (device_.has_indirect_commands()) descriptor->setSupportIndirectCommandBuffers(indirect);
     error = nullptr;
     if (cache_) state = cache_->make(descriptor.get(), kReflected, &reflection);
     if (state) break;

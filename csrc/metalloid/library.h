@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "metalloid/forked.h"
 #include "metalloid/kernel.h"
 #include "metalloid/metal.h"
 #include "metalloid/pipeline_cache.h"
@@ -26,6 +27,7 @@ struct ConstantValue {
 class Library {
  public:
   Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {});
+  ~Library() { abandon_if_forked(library_); }
   // Loads a compiled library, or compiles a .metal file that needs no other as the built-in shaders are.
   // Throws DeviceError with what Metal says, CompileError if that is about the source.
   static std::unique_ptr<Library> load(Device& device, const std::string& path);
@@ -55,7 +57,7 @@ class Library {
                                      std::vector<KernelConstant> constants);
 
   Device& device_;
-  const NS::SharedPtr<MTL::Library> library_;
+  NS::SharedPtr<MTL::Library> library_;
   const std::string path_;
   PipelineCache* cache_ = nullptr;
   std::mutex mutex_;

@@ -163,7 +163,7 @@ void Program::list_resources() {
 }
 
 void Program::record_commands() {
-  if (steps_.empty() || device_.checked()) return;
+  if (steps_.empty() || device_.checked() || !device_.has_indirect_commands()) return;
   AutoreleaseScope scope;
   uint32_t buffers = 0, memories = 0;
   for (const Binding& binding : bindings_) buffers = std::max<uint32_t>(buffers, binding.index + 1u);

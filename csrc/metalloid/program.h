@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "metalloid/forked.h"
 #include "metalloid/node.h"
 
 namespace metalloid {
@@ -41,6 +42,9 @@ class Program {
   // For a change while the device runs the other one.
   Program(const Program& other);
   Program& operator=(const Program&) = delete;
+  ~Program() {
+    for (auto& each : commands_) abandon_if_forked(each);
+  }
 
   const std::vector<Step>& steps() const { return steps_; }
   const std::vector<Binding>& bindings() const { return bindings_; }

@@ -6,6 +6,7 @@
 #include <bit>
 
 #include "metalloid/device.h"
+#include "metalloid/forked.h"
 #include "metalloid/residency.h"
 
 namespace metalloid {
@@ -60,6 +61,7 @@ StoragePool::StoragePool(Device* device, MTL::Device* metal, Residency* residenc
     : device_(device), metal_(metal), residency_(residency), page_(page_size()), limit_(cache_limit(metal)) {}
 
 StorageRef StoragePool::allocate(uint64_t bytes) {
+  refuse_forked("allocation");
   uint64_t pages = std::max<uint64_t>((bytes + page_ - 1) / page_, 1);
   uint32_t size_class = class_of(pages);
   uint64_t capacity = std::min<uint64_t>(pages_in(size_class) * page_, metal_->maxBufferLength());
@@ -158,6 +160,7 @@ void StoragePool::back(Storage* placeholder) {
 void Storage::back() { pool->back(this); }
 
 void StoragePool::recycle(Storage* storage) {
+  if (forked()) return;
   Garbage garbage;
   {
     std::lock_guard lock(mutex_);
@@ -176,6 +179,7 @@ void StoragePool::collect() {
 }
 
 void StoragePool::empty_cache() {
+  refuse_forked("Device.empty_cache");
   device_->retire();
   Garbage garbage;
   {

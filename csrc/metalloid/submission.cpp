@@ -1,6 +1,7 @@
 #include "metalloid/submission.h"
 
 #include "metalloid/device.h"
+#include "metalloid/forked.h"
 #include "metalloid/queue.h"
 
 namespace metalloid {
@@ -45,6 +46,7 @@ void Submission::check(const char* operation) const {
 }
 
 void Submission::when_done(std::function<void()> call) const {
+  if (!queue_.timeline().seen(serial_)) refuse_forked("Submission.add_done_callback");
   queue_.watcher().add(serial_, std::move(call));
 }
 

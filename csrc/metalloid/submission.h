@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "metalloid/forked.h"
 #include "metalloid/metal.h"
 #include "metalloid/timeline.h"
 
@@ -24,6 +25,8 @@ class Submission {
   // `serial` 0: there was nothing to run.
   Submission(Queue& queue, std::string label, NS::SharedPtr<MTL::CommandBuffer> buffer, uint64_t serial)
       : queue_(queue), label_(std::move(label)), buffer_(std::move(buffer)), serial_(serial) {}
+
+  ~Submission() { abandon_if_forked(buffer_); }
 
   // Makes this stand for `earlier`, of the same queue, as well. To be called before anybody else has it.
   void include(std::shared_ptr<const Submission> earlier) { earlier_ = std::move(earlier); }
@@ -56,7 +59,7 @@ class Submission {
  private:
   Queue& queue_;
   const std::string label_;
-  const NS::SharedPtr<MTL::CommandBuffer> buffer_;
+  NS::SharedPtr<MTL::CommandBuffer> buffer_;
   const uint64_t serial_;
   std::shared_ptr<const Submission> earlier_;
 };

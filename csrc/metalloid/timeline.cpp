@@ -4,6 +4,7 @@
 
 #include "metalloid/command_buffer_error.h"
 #include "metalloid/error.h"
+#include "metalloid/forked.h"
 #include "metalloid/storage.h"
 
 namespace metalloid {
@@ -114,6 +115,7 @@ uint64_t Timeline::commit(const NS::SharedPtr<MTL::CommandBuffer>& buffer, std::
 }
 
 void Timeline::retire() {
+  if (forked()) return;
   AutoreleaseScope scope;
   std::vector<InFlight> done;  // goes when the lock has
   std::lock_guard lock(mutex_);
@@ -171,6 +173,7 @@ bool Timeline::reached(uint64_t serial) {
 
 bool Timeline::wait(uint64_t serial, const Deadline& deadline) {
   while (!seen(serial)) {
+    refuse_forked("wait for work that the parent committed");
     const bool signaled = wait_slice(event_.get(), serial, deadline);
     retire();
     if (signaled && !seen(serial)) {

@@ -13,6 +13,7 @@
 #include "metalloid/device.h"
 #include "metalloid/error.h"
 #include "metalloid/queue.h"
+#include "metalloid/system.h"
 
 namespace metalloid::trace {
 
@@ -115,8 +116,7 @@ class Recording::Samples {
     AutoreleaseScope scope;
     const NS::Data* data = buffer_->resolveCounterRange(NS::Range(first, 2));
     if (!data || data->length() < 2 * sizeof(MTL::CounterResultTimestamp)) return {};
-    const auto* times =
-        static_cast<const MTL::CounterResultTimestamp*>(const_cast<NS::Data*>(data)->mutableBytes());
+    const auto* times = static_cast<const MTL::CounterResultTimestamp*>(bytes_of(data));
     if (times[0].timestamp == MTL::CounterErrorValue || times[1].timestamp == MTL::CounterErrorValue)
       return {};
     return {static_cast<Time>(times[0].timestamp), static_cast<Time>(times[1].timestamp)};
@@ -456,7 +456,6 @@ bool Recording::complete() const { return queue_.timeline().seen(info_.serial); 
 
 void Recording::resolve() {
   AutoreleaseScope scope;
-  // The timeline can be a moment ahead of the command buffer's own bookkeeping.
   buffer_->waitUntilCompleted();
   info_.status = CommandBuffer::Status::completed;
   if (buffer_->status() == MTL::CommandBufferStatusError) {

@@ -111,6 +111,11 @@ class Check {
                                pipeline.threadgroup_memory_limit, " bytes; needs a smaller last axis"));
   }
 
+  // Of the device that it is encoded for. Throws DeviceError where that cannot run it.
+  const Pipeline& pipeline(const BuiltinKernel& kernel) const {
+    return encoder_.device().pipeline(kernel, operation_);
+  }
+
   // Device, shape, type and overlap of `out`, where there is one. It has the type of `like`.
   void output(const Buffer* out, const Shape& shape, const char* why_shape, DType type, const char* like,
               std::initializer_list<Input> inputs) const;

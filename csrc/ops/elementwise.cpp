@@ -40,7 +40,7 @@ Buffer encode(Encoder& encoder, const Operation& operation, const KernelsByType&
   check.output(out, a.shape(), like.c_str(), a.dtype(), first.name,
                {{first.name, &a, true}, {second.name, &b, true}});
 
-  const Pipeline& pipeline = encoder.device().pipeline(kernels(a.dtype()));
+  const Pipeline& pipeline = check.pipeline(kernels(a.dtype()));
   Buffer y = output_or_new(encoder, out, a.shape(), a.dtype(), operation);
   // An address space ends long before the blocks exceed 32 bits.
   uint64_t block = std::min(a.size(), pipeline.execution_width == 1 ? kBlockOfLoneLane : kBlock);

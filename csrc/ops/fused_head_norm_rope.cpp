@@ -30,9 +30,8 @@ Buffer fused_head_norm_rope(Encoder& encoder, const Buffer& x, const HeadNormRop
     check.elements("weight", *options.weight, call.params.head_dim, "the last axis of x");
   }
   check_head_rope_output(check, x, options.rope, options.weight, out);
-  return encode_head_rope(encoder, check, kFusedHeadNormRope,
-                          encoder.device().pipeline(kernel_for(x, options)), Argument::params(0, params),
-                          call, x, options.rope, options.weight, out);
+  return encode_head_rope(encoder, check, kFusedHeadNormRope, check.pipeline(kernel_for(x, options)),
+                          Argument::params(0, params), call, x, options.rope, options.weight, out);
 }
 
 }  // namespace metalloid::ops

@@ -58,7 +58,7 @@ Buffer gated_delta_net_chunk_o(Encoder& encoder, const Buffer& q, const Buffer& 
   check.output(out, v.shape(), "as v", DType::bfloat16, "v",
                {{"q", &q}, {"k", &k}, {"v", &v}, {"state", &state}, {"g", &g}});
 
-  const Pipeline& pipeline = encoder.device().pipeline(key_dim == 64 ? kK64 : key_dim == 128 ? kK128 : kK256);
+  const Pipeline& pipeline = check.pipeline(key_dim == 64 ? kK64 : key_dim == 128 ? kK128 : kK256);
   uint32_t simdgroups =
       cooperative_simdgroups(pipeline, kMaxSimdgroups, kMaxSimdgroups, kTileBytes, kScoreBytes);
   check.threadgroup_memory("q", simdgroups, pipeline, q.shape());

@@ -35,8 +35,7 @@ Buffer im2col_2d(Encoder& encoder, const Buffer& pixels, int64_t patch, const Bu
   check.output(out, shape, "one row for each patch of pixels", pixels.dtype(), "pixels",
                {{"pixels", &pixels}});
 
-  const Pipeline& pipeline =
-      encoder.device().pipeline(size_of(pixels.dtype()) == 4 ? kElements32 : kElements16);
+  const Pipeline& pipeline = check.pipeline(size_of(pixels.dtype()) == 4 ? kElements32 : kElements16);
   // A lone lane writes a whole row of patches, which lies in one piece.
   uint64_t patches_x = width / p;
   uint64_t per_group = pipeline.execution_width == 1 ? patches_x : 1;

@@ -58,7 +58,7 @@ Buffer rms_norm(Encoder& encoder, const Buffer& x, const Buffer* weight, double 
   check.output(out, x.shape(), "as x", x.dtype(), "x", {{"x", &x, true}, {"weight", weight}});
 
   const Pipeline& pipeline =
-      encoder.device().pipeline(weight ? kWeighted(x.dtype(), weight->dtype()) : kPlain(x.dtype()));
+      check.pipeline(weight ? kWeighted(x.dtype(), weight->dtype()) : kPlain(x.dtype()));
   Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kRmsNorm);
   rows.params.vectorized = vectorized(rows, {&x, &y, weight});
   if (weight) {
@@ -86,7 +86,7 @@ Buffer rms_norm_mul(Encoder& encoder, const Buffer& x, const Buffer& weight, con
   check.output(out, x.shape(), "as x", x.dtype(), "x",
                {{"x", &x, true}, {"scale", &scale, true}, {"weight", &weight}});
 
-  const Pipeline& pipeline = encoder.device().pipeline(kScaled(x.dtype(), weight.dtype()));
+  const Pipeline& pipeline = check.pipeline(kScaled(x.dtype(), weight.dtype()));
   Buffer y = output_or_new(encoder, out, x.shape(), x.dtype(), kRmsNormMul);
   rows.params.vectorized = vectorized(rows, {&x, &y, &weight, &scale});
   encoder.dispatch(kRmsNormMul, pipeline,

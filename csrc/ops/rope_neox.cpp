@@ -17,7 +17,7 @@ Buffer rope_neox(Encoder& encoder, const Buffer& x, const RopeOptions& options, 
   HeadRopeCall call = check_head_rope(check, x, options);
   check_head_rope_output(check, x, options, nullptr, out);
   const KernelsByType& kernels = options.cos ? kCached : kPositional;
-  return encode_head_rope(encoder, check, kRopeNeox, encoder.device().pipeline(kernels(x.dtype())),
+  return encode_head_rope(encoder, check, kRopeNeox, check.pipeline(kernels(x.dtype())),
                           Argument::params(0, call.params), call, x, options, nullptr, out);
 }
 

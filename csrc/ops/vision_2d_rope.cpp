@@ -33,7 +33,7 @@ Buffer vision_2d_rope(Encoder& encoder, const Buffer& x, const Buffer& pos_x, co
   check.output(out, x.shape(), "as x", x.dtype(), "x",
                {{"x", &x, true}, {"pos_x", &pos_x}, {"pos_y", &pos_y}});
 
-  const Pipeline& pipeline = encoder.device().pipeline(kKernels(x.dtype()));
+  const Pipeline& pipeline = check.pipeline(kKernels(x.dtype()));
   uint64_t head_bytes = padded_memory(head_dim * sizeof(float));
   uint32_t simdgroups =
       cooperative_simdgroups(pipeline, x.shape()[1], kHeadSimdgroups, head_bytes, head_bytes);

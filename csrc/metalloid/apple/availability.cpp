@@ -19,6 +19,8 @@ bool available(const void* object, Feature feature) {
       return Asks::answers(object, "newResidencySetWithDescriptor:error:");
     case Feature::math_mode:
       return Asks::answers(object, "setMathMode:");
+    case Feature::indirect_commands:
+      return Asks::answers(object, "newIndirectCommandBufferWithDescriptor:maxCommandCount:options:");
   }
   return false;
 }

@@ -13,6 +13,7 @@ bool available(const void*, Feature feature) {
       return !chosen || std::string_view(chosen) != "0";
     }
     case Feature::math_mode:
+    case Feature::indirect_commands:
       return true;
   }
   return false;

@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "softmetal/jit/language.h"
 #include "softmetal/jit/setup.h"
 #include "softmetal/runtime/library.h"
 #include "softmetal/runtime/limits.h"
@@ -41,7 +42,10 @@ void set_check_settings(const CheckSettings& wanted) {
   softmetal::simt::set_settings({wanted.enabled, wanted.non_finite, wanted.seed, wanted.time_limit});
 }
 
-std::string settings_problem() { return softmetal::limits_problem(); }
+std::string settings_problem() {
+  std::string problem = softmetal::limits_problem();
+  return problem.empty() ? softmetal::jit::language_problem() : problem;
+}
 
 std::string gpu_family(MTL::Device*) {
   const softmetal::GpuFamily* family = softmetal::limit_settings().family;

@@ -400,6 +400,9 @@ Pipeline* Pipeline::create(Function* function, const PipelineDescriptor* descrip
     problem =
         text("kernel \"%s\" uses atomic_ulong, needs a GPU family that has it (METALLOID_GPU_FAMILY is %s)",
              function->kernel.name, family->name);
+  if (problem.empty() && lacks_kernel(function->kernel.name))
+    problem = text("kernel \"%s\" needs what the device does not have (METALLOID_NO_PIPELINE names it)",
+                   function->kernel.name);
   // A GPU may take fewer threads of one kernel than of others, for want of registers.
   if (problem.empty()) {
     const SoftmetalKernel& kernel = function->kernel;

@@ -146,6 +146,17 @@ NS::UInteger thread_limit(std::string_view kernel, NS::UInteger width, std::stri
   return thread_limit(std::getenv(kThreadsName), kernel, width, problem);
 }
 
+bool lacks_kernel(std::string_view kernel) {
+  const char* names = std::getenv("METALLOID_NO_PIPELINE");
+  const std::string_view all = names ? names : "";
+  for (size_t begin = 0, end = 0; begin < all.size(); begin = end + 1) {
+    end = std::min(all.find(',', begin), all.size());
+    const std::string_view name = trimmed(all.substr(begin, end - begin));
+    if (!name.empty() && fits(name, kernel)) return true;
+  }
+  return false;
+}
+
 std::string limits_problem() {
   std::string problem = limit_settings().problem;
   if (problem.empty()) thread_limit("", 1, &problem);

@@ -55,6 +55,10 @@ NS::UInteger thread_limit(const char* rules, std::string_view kernel, NS::UInteg
 // The same for the environment's text as it is now.
 NS::UInteger thread_limit(std::string_view kernel, NS::UInteger width, std::string* problem);
 
+// Whether METALLOID_NO_PIPELINE, a list such as "gated_*,*_bf16*", names the kernel: the device is to be one
+// that cannot run it.
+bool lacks_kernel(std::string_view kernel);
+
 // What is wrong with the settings in the environment; empty: nothing.
 std::string limits_problem();
 

@@ -13,6 +13,7 @@
 #include "metalloid/kernel.h"
 #include "metalloid/metal.h"
 #include "metalloid/pipeline_cache.h"
+#include "metalloid/source_arguments.h"
 
 namespace metalloid {
 
@@ -25,7 +26,9 @@ struct ConstantValue {
 
 class Library {
  public:
-  Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {});
+  // `arguments` are those of its source, if it has been compiled from one.
+  Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {},
+          SourceArguments arguments = {});
   // Loads a compiled library, or compiles a .metal file that needs no other as the built-in shaders are.
   // Throws DeviceError with what Metal says, CompileError if that is about the source.
   static std::unique_ptr<Library> load(Device& device, const std::string& path);
@@ -57,6 +60,7 @@ class Library {
   Device& device_;
   const NS::SharedPtr<MTL::Library> library_;
   const std::string path_;
+  const SourceArguments arguments_;
   PipelineCache* cache_ = nullptr;
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<const Kernel>> kernels_;

@@ -47,16 +47,6 @@ Device& simt_device() {
   return *device;
 }
 
-// Whether the one device is to be `simt` under another name, as a Mac has one: for programs, and tests of
-// them, that ask for "metal".
-bool imitates_mac() {
-  static const bool imitates = [] {
-    const char* value = std::getenv("METALLOID_IMITATE_MAC");
-    return value && *value && std::strcmp(value, "0") != 0;
-  }();
-  return imitates;
-}
-
 // Between a debug marker and the binding that it is about.
 struct Marker {
   const Buffer* buffer = nullptr;
@@ -65,6 +55,14 @@ struct Marker {
 thread_local Marker marker;
 
 }  // namespace
+
+bool imitates_mac() {
+  static const bool imitates = [] {
+    const char* value = std::getenv("METALLOID_IMITATE_MAC");
+    return value && *value && std::strcmp(value, "0") != 0;
+  }();
+  return imitates;
+}
 
 size_t page_size() {
   static const auto size = static_cast<size_t>(sysconf(_SC_PAGESIZE));

@@ -50,19 +50,24 @@ std::vector<std::string_view> tokens_of(std::string_view text) {
   return tokens;
 }
 
-using Tokens = std::vector<std::string_view>;
-
-// Past what closes the bracket at `open`.
-size_t past(const Tokens& tokens, size_t open) {
-  size_t depth = 0;
-  for (size_t i = open; i < tokens.size(); ++i) {
-    const char c = tokens[i][0];
-    depth += c == '(' || c == '[' || c == '{';
-    depth -= c == ')' || c == ']' || c == '}';
-    if (depth == 0) return i + 1;
+struct Tokens : std::vector<std::string_view> {
+  explicit Tokens(std::string_view text)
+      : std::vector<std::string_view>(tokens_of(text)), past_(size(), size()) {
+    std::vector<size_t> open;
+    for (size_t i = 0; i < size(); ++i) {
+      const char c = (*this)[i][0];
+      if (c == '(' || c == '[' || c == '{') open.push_back(i);
+      if ((c != ')' && c != ']' && c != '}') || open.empty()) continue;
+      past_[open.back()] = i + 1;
+      open.pop_back();
+    }
   }
-  return tokens.size();
-}
+  // Past what closes the bracket at `open`; all, if nothing does.
+  size_t past(size_t open) const { return past_[open]; }
+
+ private:
+  std::vector<size_t> past_;
+};
 
 // The function whose parameters are at `open`.
 std::string_view function_before(const Tokens& tokens, size_t open, size_t begin) {
@@ -87,7 +92,7 @@ void read_attribute(const Tokens& tokens, size_t begin, size_t end, SourceArgume
     argument.switched |= tokens[i] == "function_constant";
     other |= !index && tokens[i] != "function_constant";
     if (i + 1 >= end || tokens[i + 1] != "(") continue;
-    const size_t after = past(tokens, i + 1);
+    const size_t after = tokens.past(i + 1);
     uint32_t number = 0;
     if (index && after == i + 4) {
       const std::string_view digits = tokens[i + 2];
@@ -106,7 +111,7 @@ std::optional<SourceArguments::Argument> read_parameter(const Tokens& tokens, si
   for (size_t i = begin; i < end; ++i) {
     const std::string_view token = tokens[i];
     if (token == "(" || token == "[" || token == "{") {
-      const size_t after = std::min(past(tokens, i), end);
+      const size_t after = std::min(tokens.past(i), end);
       if (token == "[" && i + 1 < end && tokens[i + 1] == "[") {
         attributed = true;
         read_attribute(tokens, i + 2, after, argument, other);
@@ -131,7 +136,7 @@ std::optional<SourceArguments::Argument> read_parameter(const Tokens& tokens, si
 }  // namespace
 
 SourceArguments::SourceArguments(std::string_view source) {
-  const Tokens tokens = tokens_of(source);
+  const Tokens tokens(source);
   for (size_t at = 0; at < tokens.size(); ++at) {
     if (tokens[at][0] == '"') literals_.emplace(tokens[at].substr(1));
     if (tokens[at] != "kernel") continue;
@@ -142,13 +147,14 @@ SourceArguments::SourceArguments(std::string_view source) {
       while (open < most && tokens[open] != "]") ++open;
     }
     while (open < most && tokens[open] != "(" && tokens[open] != ";" && tokens[open] != "{") {
-      open = tokens[open] == "[" ? past(tokens, open) : open + 1;
+      open = tokens[open] == "[" ? tokens.past(open) : open + 1;
     }
-    if (open >= most || tokens[open] != "(") continue;
+    if (open >= most || tokens[open] != "(" || tokens.past(open) == tokens.size()) continue;
     const std::string function(function_before(tokens, open, at + 1));
     if (function.empty()) continue;
     functions_.insert(function);
-    const size_t close = past(tokens, open) - 1;
+    const size_t close = tokens.past(open) - 1;
+    at = close;
     int angles = 0;
     for (size_t begin = open + 1, i = begin; i <= close; ++i) {
       const std::string_view token = tokens[i];
@@ -162,7 +168,7 @@ SourceArguments::SourceArguments(std::string_view source) {
         begin = i + 1;
         angles = 0;
       } else if (token == "(" || token == "[" || token == "{") {
-        i = std::min(past(tokens, i), close) - 1;
+        i = std::min(tokens.past(i), close) - 1;
       }
     }
   }

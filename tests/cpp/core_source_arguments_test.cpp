@@ -88,6 +88,14 @@ TEST_CASE("no text is too broken to read") {
       const SourceArguments source(whole.substr(0, length) + more);
       CHECK(source.switched("k").size() <= 1);
     }
-    SourceArguments(whole.substr(length));
+    SourceArguments{whole.substr(length)};
+  }
+  // Nor takes long.
+  for (const char* part :
+       {"kernel (", "kernel void f(device float* x ", "kernel [", "[[kernel", "kernel void f<"}) {
+    std::string nested;
+    for (int i = 0; i < 100'000; ++i) nested += part;
+    CHECK(SourceArguments(nested).switched("f").empty());
+    CHECK(SourceArguments(nested + std::string(100'000, ')') + ";").switched("f").empty());
   }
 }

@@ -641,13 +641,201 @@ def test_an_argument_that_is_switched_off(dev, constants_library):
         cmd.dispatch(off, threads=1, threadgroup=1, args=[y, None])
         cmd.dispatch(off, threads=1, threadgroup=1, args={"y": y})
         cmd.dispatch(off, threads=1, threadgroup=1, args={"y": y, "z": None})
-        for wrong in ([], [y, z, z], {"y": y, "z": z}):
+        cmd.dispatch(off, threads=1, threadgroup=1, args=[y, z])
+        cmd.dispatch(off, threads=1, threadgroup=1, args={"y": y, "z": z})
+        for wrong in ([], [None], [None, None], [y, z, z], {"y": y, "zz": None}, {"y": y, "zz": z}):
             with pytest.raises(ml.ValidationError):
                 cmd.dispatch(off, threads=1, threadgroup=1, args=wrong)
         with pytest.raises(ml.ValidationError, match="z"):
             cmd.dispatch(on, threads=1, threadgroup=1, args=[y, None])
         cmd.dispatch(on, threads=1, threadgroup=1, args=[y, z])
     assert (y.item(), z.item()) == (-3, 5)
+
+
+HOST_NAMED = (
+    HEAD
+    + """
+constant bool has_z [[function_constant(0)]];
+template <typename T>
+kernel void adds(device T* z [[buffer(0), function_constant(has_z)]], device const T* x [[buffer(1)]],
+                 device T* y [[buffer(2)]], threadgroup T* t [[threadgroup(0), function_constant(has_z)]]) {
+  y[0] += x[0];
+  if (has_z) { t[0] = 5; z[0] = t[0]; }
+}
+template [[host_name("adds_int")]] kernel void
+adds<int>(device int*, device const int*, device int*, threadgroup int*);
+"""
+)
+
+
+def test_none_stands_for_what_metal_may_not_tell_of(dev):
+    library = dev.compile(HOST_NAMED)
+    off, on = (library.kernel("adds_int", {"has_z": on}) for on in (False, True))
+    assert [a.name for a in off.arguments if a.active] == ["x", "y"]
+    x, y, z = dev.array([1], "int32"), dev.zeros(1, "int32"), dev.zeros(1, "int32")
+    right = ([x, y], [None, x, y, None], {"x": x, "y": y}, {"x": x, "y": y, "z": None, "t": None})
+    with dev.commands() as cmd:
+        for args in right:
+            cmd.dispatch(off, threads=1, threadgroup=1, args=args)
+        for wrong in ([x], [x, None], [None, x, None, None], {"x": x, "z": None}, {"x": None, "y": y}):
+            with pytest.raises(ml.ValidationError):
+                cmd.dispatch(off, threads=1, threadgroup=1, args=wrong)
+        memory = ml.threadgroup_memory(16)
+        for wrong in ([None, x, y, memory], [z, x, y, None], {"x": x, "y": y, "z": None, "t": memory}):
+            with pytest.raises(ml.ValidationError):
+                cmd.dispatch(on, threads=1, threadgroup=1, args=wrong)
+        cmd.dispatch(on, threads=1, threadgroup=1, args=[z, x, y, memory])
+    assert (y.item(), z.item()) == (len(right) + 1, 5)
+
+
+def test_an_argument_that_is_not_used(dev):
+    text = """
+kernel void k(device int* y [[buffer(0)]], device const float* unused [[buffer(1)]],
+              constant int& n [[buffer(2)]], constant int& also_unused [[buffer(3)]],
+              threadgroup int* scratch [[threadgroup(0)]]) {
+  y[0] += n;
+}
+"""
+    kernel = dev.compile(HEAD + text).kernel("k")
+    assert [a.active for a in kernel.arguments] == [True, False, True, False, False]
+    assert "not active" in repr(kernel.arguments[1])
+    y, x = dev.zeros(1, "int32"), dev.zeros(4)
+    memory = ml.threadgroup_memory(64)
+    right = (
+        [y, x, 1, 2, memory],
+        [y, None, 1, None, None],
+        [y, 1],
+        {"y": y, "n": 1},
+        {"y": y, "unused": x, "n": 1, "also_unused": 2, "scratch": memory},
+        {"y": y, "unused": None, "n": 1},
+    )
+    with dev.commands() as cmd:
+        for args in right:
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=args)
+        for wrong in (
+            [y, x, None, 2, memory],
+            [y],
+            [y, x, 1],
+            {"y": y, "unused": x},
+            {"y": y, "n": 1, "m": x},
+        ):
+            with pytest.raises(ml.ValidationError):
+                cmd.dispatch(kernel, threads=1, threadgroup=1, args=wrong)
+    assert y.item() == len(right)
+
+
+# --- atomics and structs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "type, dtype", [("uint", ml.uint32), ("int", ml.int32), ("float", ml.float32), ("bool", ml.bool_)]
+)
+def test_atomics_take_buffers_of_what_they_hold(dev, type, dtype):
+    stored = "true" if type == "bool" else f"{type}(3)"
+    text = f"""
+kernel void k(device atomic_{type}* y [[buffer(0)]], device const atomic<{type}>* x [[buffer(1)]]) {{
+  atomic_store_explicit(y, {stored}, memory_order_relaxed);
+  atomic_store_explicit(y + 1, atomic_load_explicit(x, memory_order_relaxed), memory_order_relaxed);
+}}
+"""
+    kernel = dev.compile(HEAD + text).kernel("k")
+    for argument in kernel.arguments:
+        assert (argument.element_type, argument.dtype) == (type, dtype)
+        assert argument.size == (1 if type == "bool" else 4)
+    x, y = dev.array([1], dtype), dev.zeros(2, dtype)
+    with dev.commands() as cmd:
+        cmd.dispatch(kernel, threads=1, threadgroup=1, args=[y, x])
+        with pytest.raises(ml.ValidationError, match=rf"y \(buffer 0\) is uint16, needs {type}"):
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[dev.zeros(8, "uint16"), x])
+    assert y.numpy().tolist() == ([True, True] if type == "bool" else [3, 1])
+
+
+def test_atomics_of_64_bits_take_uint64(device):  # not every GPU of a Mac has them
+    text = (
+        "kernel void k(device atomic_ulong* y) { atomic_max_explicit(y, 1ul << 40, memory_order_relaxed); }\n"
+    )
+    kernel = device.compile(HEAD + text).kernel("k")
+    y = device.zeros(1, "uint64")
+    with device.commands() as cmd:
+        cmd.dispatch(kernel, threads=1, threadgroup=1, args=[y])
+    assert y.item() == 1 << 40
+
+
+def test_structs_stay_structs(dev):
+    text = """
+struct One { float value; };
+struct Counter { atomic_uint count; };
+kernel void k(constant One& one [[buffer(0)]], device Counter* counter [[buffer(1)]],
+              device float* y [[buffer(2)]]) {
+  y[0] = one.value;
+  atomic_fetch_add_explicit(&counter->count, 1u, memory_order_relaxed);
+}
+"""
+    kernel = dev.compile(HEAD + text).kernel("k")
+    assert [a.element_type for a in kernel.arguments] == ["struct", "struct", "float"]
+    one, y = np.array([(2.5,)], np.dtype([("value", np.float32)], align=True)), dev.zeros(1)
+    counter = dev.zeros(4, "uint8")
+    with dev.commands() as cmd:
+        cmd.dispatch(kernel, threads=1, threadgroup=1, args=[one, counter, y])
+        with pytest.raises(ml.ValidationError, match="needs uint8"):
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[one, dev.zeros(1, "uint32"), y])
+        with pytest.raises(ml.ValidationError, match="one"):
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[2.5, counter, y])
+    assert y.item() == 2.5
+    np.testing.assert_array_equal(counter, [1, 0, 0, 0])
+
+
+# --- constant memory ----------------------------------------------------------------------------
+
+ODD = (
+    HEAD
+    + """
+template <typename T>
+kernel void reads(device const T* near [[buffer(0)]], constant T* far [[buffer(1)]],
+                  device T* y [[buffer(2)]]) {
+  y[0] = near[0];
+  y[1] = far[0];
+}
+template [[host_name("reads_uchar")]] kernel void
+reads<uchar>(device const uchar*, constant uchar*, device uchar*);
+
+#define SAME device const
+kernel void hidden(SAME uchar* x [[buffer(0)]], device uchar* y [[buffer(1)]]) { y[0] = x[0]; }
+kernel void shown(device const uchar* x [[buffer(0)]], device uchar* y [[buffer(1)]]) { y[0] = x[0]; }
+"""
+)
+
+
+def test_constant_memory_is_on_four_bytes(dev):
+    library = dev.compile(ODD)
+    x, y = dev.array(np.arange(16, dtype=np.uint8)), dev.zeros(4, "uint8")
+    with dev.commands() as cmd:
+        kernel = library.kernel("reads_uchar")
+        assert [a.address_space for a in kernel.arguments] == ["device", "constant", "device"]
+        assert [a.alignment for a in kernel.arguments] == [1, 4, 1]
+        for far in (x[1:], ml.reinterpret(x[2:])):
+            with pytest.raises(ml.ValidationError, match=r"far \(buffer 1\) starts . bytes .* multiple of 4"):
+                cmd.dispatch(kernel, threads=1, threadgroup=1, args=[x, far, y])
+        cmd.dispatch(kernel, threads=1, threadgroup=1, args=[x[3:], x[4:], y[1:]])
+    assert y.numpy().tolist() == [0, 3, 4, 0]
+
+
+def test_where_nobody_knows_the_space_the_caller_says_it(dev):
+    library = dev.compile(ODD)
+    x, y = dev.array(np.arange(16, dtype=np.uint8)), dev.zeros(4, "uint8")
+    with dev.commands() as cmd:
+        cmd.dispatch(library.kernel("shown"), threads=1, threadgroup=1, args=[x[1:], y])
+        kernel = library.kernel("hidden")
+        if kernel.arguments[0].address_space == "":
+            with pytest.raises(
+                ml.ValidationError, match=r"x \(buffer 0\) starts 3 .* unless it is in device memory"
+            ):
+                cmd.dispatch(kernel, threads=1, threadgroup=1, args=[x[3:], y[1:]])
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[ml.reinterpret(x[3:]), y[1:]])
+        else:
+            cmd.dispatch(kernel, threads=1, threadgroup=1, args=[x[3:], y[1:]])
+        cmd.dispatch(kernel, threads=1, threadgroup=1, args=[x[4:], y[2:]])
+    assert y.numpy().tolist() == [1, 3, 4, 0]
 
 
 @pytest.mark.parametrize("name", ["rms_norm_f32", "gated_delta_net_chunk_o_k64"])

@@ -458,7 +458,9 @@ def test_arguments_are_checked(device, library, x, y, change, says):
             return
         with pytest.raises(ml.ValidationError) as raised:
             cmd.dispatch(library.kernel("scale"), threads=100, threadgroup=32, args=args)
-        assert says in str(raised.value), raised.value
+        # Metal does not tell what the source calls a type.
+        said = says.replace("Params", "struct") if device.name == "metal" else says
+        assert said in str(raised.value), raised.value
         assert "dispatch of scale" in str(raised.value)
         assert cmd.dispatch_count == 0
     assert not y.numpy().any()

@@ -814,6 +814,24 @@ def test_an_operation_that_cannot_work_in_place_is_not_bound_to_its_input(dev, r
 
 @needs_compiler
 @pytest.mark.parametrize("optimized", [False, True])
+def test_update_of_a_value_that_is_not_used(dev, optimized):
+    kernel = dev.compile(
+        "kernel void k(device float* y [[buffer(0)]], constant float& value [[buffer(1)]],\n"
+        "              constant float& unused [[buffer(2)]]) { y[0] = value; }\n"
+    ).kernel("k")
+    y = dev.empty(1)
+    with dev.record() as graph:
+        graph.dispatch(kernel, threads=1, threadgroup=1, args=[y, 1.0, 2.0], reads=[], writes=[y], label="k")
+    if optimized:
+        graph.optimize()
+    graph.update("k", value=3.0, unused=4.0)
+    graph.update("k", unused=5.0)
+    graph.run()
+    assert y.item() == 3.0
+
+
+@needs_compiler
+@pytest.mark.parametrize("optimized", [False, True])
 def test_update_of_a_kernels_values(dev, rng, library, optimized):
     x, y = dev.array(values(rng)), dev.empty(SHAPE)
     with dev.record() as graph:

@@ -92,10 +92,27 @@ class Call {
 
  private:
   void take_tuple(PyObject* all) {
-    std::span<const uint32_t> positions = kernel_.positions(static_cast<size_t>(PyTuple_Size(all)));
+    const auto given = static_cast<size_t>(PyTuple_Size(all));
+    if (kernel_.may_lack_arguments() && given > kernel_.active_positions().size() &&
+        given != kernel_.arguments().size() && take_without_none(all)) {
+      return;
+    }
+    std::span<const uint32_t> positions = kernel_.positions(given);
     for (size_t i = 0; i < positions.size(); ++i) {
       set(positions[i], PyTuple_GetItem(all, static_cast<Py_ssize_t>(i)));
     }
+  }
+
+  // What is None stands for an argument that is missing, if the others are as many as are active.
+  bool take_without_none(PyObject* all) {
+    std::vector<PyObject*> given;
+    for (Py_ssize_t i = 0; i < PyTuple_Size(all); ++i) {
+      if (PyObject* value = PyTuple_GetItem(all, i); value != Py_None) given.push_back(value);
+    }
+    const std::span<const uint32_t> active = kernel_.active_positions();
+    if (given.size() != active.size()) return false;
+    for (size_t i = 0; i < given.size(); ++i) set(active[i], given[i]);
+    return true;
   }
 
   void take_named(nb::dict named) {
@@ -104,12 +121,9 @@ class Call {
         throw ValidationError(text("dispatch of ", kernel_.name(), ": args has the key ", shown(key),
                                    ", needs names of arguments"));
       }
-      size_t position = kernel_.position(nb::cast<std::string_view>(key));
-      const KernelArgument& argument = kernel_.arguments()[position];
-      if (!argument.active && !value.is_none()) {
-        throw ValidationError(
-            text(kernel_.place(argument), " is switched off by a function constant, needs None or no value"));
-      }
+      const auto name = nb::cast<std::string_view>(key);
+      if (value.is_none() && kernel_.may_lack_arguments() && !kernel_.has(name)) continue;
+      const size_t position = kernel_.position(name);
       kept_.push_back(nb::borrow(value));
       set(position, value);
     }
@@ -117,6 +131,7 @@ class Call {
 
   void set(size_t position, nb::handle obj) {
     const KernelArgument& argument = kernel_.arguments()[position];
+    // Which arguments a kernel uses depends on its compiler, so programs may give values for all.
     if (!argument.active) return;
     Value& value = values_[position];
     PyTypeObject* type = Py_TYPE(obj.ptr());

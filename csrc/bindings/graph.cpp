@@ -183,6 +183,8 @@ void update(Graph& graph, nb::handle which, nb::kwargs values) {
   for (auto [name, value] : values) {
     Change change{};
     if (node.kernel) {
+      const size_t position = node.kernel->position(nb::cast<std::string_view>(name));
+      if (!node.kernel->arguments()[position].active) continue;  // as dispatch() does
       change.value = inline_value(*node.kernel, name, value);
       const NodeArgument* argument = node.argument(Argument::Kind::bytes, change.value.index);
       if (!argument || argument->bytes.size() != change.value.bytes.size()) {

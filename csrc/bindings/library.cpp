@@ -240,7 +240,9 @@ void bind_library(nb::module_& m) {
           "\"read\", \"write\" or \"read-write\".")
       .def_ro("size", &KernelArgument::size, "The bytes of one element.")
       .def_ro("alignment", &KernelArgument::alignment, "What a Buffer's offset has to be a multiple of.")
-      .def_ro("active", &KernelArgument::active, "False if a function constant switches it off.")
+      .def_ro("active", &KernelArgument::active,
+              "False if a function constant switches it off, or the compiler found that the kernel does not\n"
+              "use it: then it needs no value, and one that it is given is ignored.")
       .def("__repr__", repr);
 
   nb::class_<KernelConstant>(m, "KernelConstant", "A function constant that a kernel has.")

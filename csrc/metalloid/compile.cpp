@@ -87,7 +87,8 @@ const char* newest_language(long major) {
   return major > 15 ? "4.0" : major == 15 ? "3.2" : "3.1";
 }
 
-NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error) {
+NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request,
+                                    SourceArguments& arguments, NS::Error** error) {
   check_macros(request.macros);
   const std::string name = name_of(request);
   // A C string would end there.
@@ -108,6 +109,7 @@ NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& re
   if (!macros.empty()) options->setPreprocessorMacros(dictionary_of(macros).get());
 
   std::string source = flatten_includes(request.source, {.name = name, .path = request.path}, paths);
+  arguments = SourceArguments(source);
   return NS::TransferPtr(metal->newLibrary(ns_string(source).get(), options.get(), error));
 }
 
@@ -116,13 +118,14 @@ std::shared_ptr<Library> Device::compile(const CompileRequest& request) {
   AutoreleaseScope scope;
   NS::Error* error = nullptr;
   const std::string name = name_of(request);
-  auto library = metalloid::compile(metal(), request, &error);
+  SourceArguments arguments;
+  auto library = metalloid::compile(metal(), request, arguments, &error);
   if (!library) {
     std::string log = describe(error, "Metal gave no reason");
     throw CompileError(text("Device.compile: ", name, " does not compile:\n", log), log);
   }
   library->setLabel(ns_string(name).get());
-  return std::make_shared<Library>(*this, std::move(library));
+  return std::make_shared<Library>(*this, std::move(library), std::string(), std::move(arguments));
 }
 
 }  // namespace metalloid

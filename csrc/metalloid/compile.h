@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "metalloid/metal.h"
+#include "metalloid/source_arguments.h"
 
 namespace metalloid {
 
@@ -27,6 +28,8 @@ struct CompileRequest {
 const char* newest_language(long major);
 
 // Null, with an error, for what Metal does not compile. Throws ValidationError for what it cannot be given.
-NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request, NS::Error** error);
+// `arguments` is set to what the source, with its includes, tells of its kernels.
+NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& request,
+                                    SourceArguments& arguments, NS::Error** error);
 
 }  // namespace metalloid

@@ -6,16 +6,33 @@
 #include "metalloid/buffer.h"
 #include "metalloid/device.h"
 #include "metalloid/software.h"
+#include "metalloid/source_arguments.h"
 
 namespace metalloid {
 
 namespace {
 
+// Of constant memory, which Apple's GPUs want on at least so many bytes.
+constexpr uint64_t kConstantAlignment = 4;
 // The most that Metal's setBytes takes.
 constexpr uint64_t kMaxInlineBytes = 4096;
 // Positions of threads are 32-bit numbers in the shading language, sizes of grids 64-bit ones here.
 constexpr uint64_t kMaxGridSide = std::numeric_limits<uint32_t>::max();
 constexpr uint64_t kMaxGridThreads = uint64_t{1} << 62;
+
+// What an atomic holds: to Metal it is a struct of one member, whose name is the language's own.
+MTL::DataType type_of(const MTL::BufferBinding* buffer) {
+  const MTL::DataType type = buffer->bufferDataType();
+  if (type != MTL::DataTypeStruct) return type;
+  const MTL::StructType* layout = buffer->bufferStructType();
+  const NS::Array* members = layout ? layout->members() : nullptr;
+  if (!members || members->count() != 1) return type;
+  const auto* member = members->object<MTL::StructMember>(0);
+  const Element held = element_of(member->dataType());
+  const bool scalar = held.dtype && held.lanes == 1 && held.columns == 1 && member->offset() == 0 &&
+                      size_of(*held.dtype) == buffer->bufferDataSize();
+  return scalar && to_string(member->name()).starts_with("__") ? member->dataType() : type;
+}
 
 KernelArgument describe(const MTL::Binding* binding) {
   KernelArgument argument{};
@@ -36,7 +53,7 @@ KernelArgument describe(const MTL::Binding* binding) {
   if (binding->type() == MTL::BindingTypeBuffer) {
     auto* buffer = static_cast<const MTL::BufferBinding*>(binding);
     argument.kind = KernelArgument::Kind::buffer;
-    argument.type = buffer->bufferDataType();
+    argument.type = type_of(buffer);
     argument.size = std::max<uint64_t>(buffer->bufferDataSize(), 1);
     argument.alignment = std::max<uint64_t>(buffer->bufferAlignment(), 1);
   } else {
@@ -72,7 +89,7 @@ uint64_t volume(const Extent& extent) {
 }  // namespace
 
 Kernel::Kernel(Device& device, Pipeline pipeline, const MTL::ComputePipelineReflection* reflection,
-               std::vector<KernelConstant> constants)
+               std::vector<KernelConstant> constants, const SourceArguments& source)
     : device_(device), pipeline_(std::move(pipeline)), constants_(std::move(constants)) {
   const NS::Array* bindings = reflection ? reflection->bindings() : nullptr;
   for (NS::UInteger i = 0; bindings && i < bindings->count(); ++i) {
@@ -92,13 +109,22 @@ Kernel::Kernel(Device& device, Pipeline pipeline, const MTL::ComputePipelineRefl
       if (known.threadgroup != (argument.kind == KernelArgument::Kind::threadgroup)) continue;
       if (known.index != argument.index) continue;
       argument.address_space = known.address_space;
+      argument.type_name = known.type_name;
+      if (!known.threadgroup) continue;
       argument.type = known.type;
       argument.element = element_of(known.type);
       argument.element_type = name_of(known.type);
-      argument.type_name = known.type_name;
     }
-    // Apple's GPUs want constant data on at least four bytes.
-    if (argument.address_space == "constant") argument.alignment = std::max<uint64_t>(argument.alignment, 4);
+    if (argument.address_space.empty()) {
+      argument.address_space = source.address_space(name(), argument.name);
+    }
+    if (argument.address_space == "constant") {
+      argument.alignment = std::max(argument.alignment, kConstantAlignment);
+    }
+  }
+  if (!info.known && !constants_.empty()) {
+    add_switched_off(source);
+    may_lack_arguments_ = !source.has(name());
   }
   std::sort(arguments_.begin(), arguments_.end(), [](const KernelArgument& a, const KernelArgument& b) {
     return a.kind != b.kind ? a.kind < b.kind : a.index < b.index;
@@ -111,6 +137,28 @@ Kernel::Kernel(Device& device, Pipeline pipeline, const MTL::ComputePipelineRefl
   }
   auto most = device.max_threads_per_threadgroup();
   max_threads_ = {most[0], most[1], most[2]};
+}
+
+// Those that Metal does not tell of.
+void Kernel::add_switched_off(const SourceArguments& source) {
+  for (const SourceArguments::Argument& declared : source.switched(name())) {
+    if (!declared.index || has(declared.name)) continue;
+    KernelArgument argument{};
+    argument.name = declared.name;
+    argument.index = *declared.index;
+    argument.kind = declared.address_space == "threadgroup" ? KernelArgument::Kind::threadgroup
+                                                            : KernelArgument::Kind::buffer;
+    argument.access = Access::read;
+    argument.address_space = declared.address_space;
+    argument.element_type = argument.type_name = name_of(MTL::DataTypeNone);
+    argument.size = argument.alignment = 1;
+    arguments_.push_back(std::move(argument));
+  }
+}
+
+bool Kernel::has(std::string_view wanted) const {
+  return std::any_of(arguments_.begin(), arguments_.end(),
+                     [&](const KernelArgument& argument) { return argument.name == wanted; });
 }
 
 std::string Kernel::place(const KernelArgument& argument) const {
@@ -179,6 +227,15 @@ void Kernel::check_buffer(const KernelArgument& argument, const Value& value, bo
     throw ValidationError(text(place(argument), " starts ", buffer.offset(),
                                " bytes into its allocation, needs a multiple of ", argument.alignment,
                                " (the alignment of ", argument.type_name, ")"));
+  }
+  // Where nobody knows whether it is constant, the caller has to.
+  if (argument.address_space.empty() && argument.access == Access::read &&
+      argument.alignment < kConstantAlignment && value.kind == Value::Kind::buffer &&
+      buffer.offset() % kConstantAlignment != 0 && buffer.nbytes() != 0) [[unlikely]] {
+    throw ValidationError(text(place(argument), " starts ", buffer.offset(),
+                               " bytes into its allocation, needs a multiple of ", kConstantAlignment,
+                               " unless it is in device memory, which neither Metal nor the source tells; "
+                               "metalloid.reinterpret(buffer) says that it is"));
   }
 }
 

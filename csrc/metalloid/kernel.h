@@ -19,6 +19,7 @@ namespace metalloid {
 
 class Buffer;
 class Device;
+class SourceArguments;
 
 enum class Access : uint8_t { read, write, read_write };
 
@@ -55,7 +56,7 @@ struct KernelArgument {
   std::string address_space;  // "device", "constant", "threadgroup"; empty where Metal does not tell
   uint64_t size;              // of one element
   uint64_t alignment;
-  bool active;  // false: switched off by a function constant
+  bool active;  // false: switched off by a function constant, or the kernel does not use it
 };
 
 // One [[function_constant(index)]].
@@ -83,9 +84,9 @@ struct Grid {
 
 class Kernel : public std::enable_shared_from_this<Kernel> {
  public:
-  // `pipeline` has been made with its reflection.
+  // `pipeline` has been made with its reflection. `source` tells what that leaves out.
   Kernel(Device& device, Pipeline pipeline, const MTL::ComputePipelineReflection* reflection,
-         std::vector<KernelConstant> constants);
+         std::vector<KernelConstant> constants, const SourceArguments& source);
   ~Kernel() { abandon_if_forked(pipeline_.state); }
 
   Device& device() const { return device_; }
@@ -97,10 +98,15 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   // The names of the attributes of its other arguments, e.g. "thread_position_in_grid".
   const std::vector<std::string>& builtins() const { return builtins_; }
 
+  // Whether arguments that function constants switch off may be missing here, because Metal does not tell of
+  // them.
+  bool may_lack_arguments() const { return may_lack_arguments_; }
+  bool has(std::string_view argument) const;
   // The position of the argument with that name. Throws ValidationError.
   size_t position(std::string_view argument) const;
   // Which arguments the values of a dispatch by position are for: all, or those that are active.
   std::span<const uint32_t> positions(size_t values) const;
+  std::span<const uint32_t> active_positions() const { return active_; }
 
   // All that must hold of a dispatch. `values` are by position. Throws ValidationError.
   void check(std::span<const Value> values, const Grid& grid, const Extent& threadgroup) const;
@@ -116,12 +122,15 @@ class Kernel : public std::enable_shared_from_this<Kernel> {
   void check_geometry(const Grid& grid, const Extent& threadgroup) const;
   [[noreturn]] void refuse_kind(const KernelArgument& argument, const Value& value) const;
 
+  void add_switched_off(const SourceArguments& source);
+
   Device& device_;
   Pipeline pipeline_;
   std::vector<KernelArgument> arguments_;
   std::vector<KernelConstant> constants_;
   std::vector<std::string> builtins_;
   std::vector<uint32_t> all_, active_;  // positions
+  bool may_lack_arguments_ = false;
   Extent max_threads_;
 };
 

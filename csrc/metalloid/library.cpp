@@ -33,7 +33,8 @@ bool is_there(const std::string& path) { return access(path.c_str(), F_OK) == 0;
 bool is_source(const std::string& path) { return path.ends_with(".metal"); }
 
 // With what the build gives Metal's compiler.
-NS::SharedPtr<MTL::Library> compile_kernels(Device& device, const std::string& path) {
+NS::SharedPtr<MTL::Library> compile_kernels(Device& device, const std::string& path,
+                                            SourceArguments& arguments) {
   CompileRequest request;
   request.path = path;
   request.language_version = "3.1";
@@ -46,7 +47,7 @@ NS::SharedPtr<MTL::Library> compile_kernels(Device& device, const std::string& p
   }
   request.source = std::move(*source);
   NS::Error* error = nullptr;
-  auto library = compile(device.metal(), request, &error);
+  auto library = compile(device.metal(), request, arguments, &error);
   if (library) return library;
   const std::string log = describe(error, "Metal gave no reason");
   if (error && error->code() == MTL::LibraryErrorCompileFailure) {
@@ -81,19 +82,24 @@ BuiltinKernel::BuiltinKernel(std::string name) : name_(std::move(name)), slot_(k
 
 uint32_t BuiltinKernel::count() { return kernel_count().load(); }
 
-Library::Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path)
-    : device_(device), library_(std::move(library)), path_(std::move(path)) {}
+Library::Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path,
+                 SourceArguments arguments)
+    : device_(device),
+      library_(std::move(library)),
+      path_(std::move(path)),
+      arguments_(std::move(arguments)) {}
 
 std::unique_ptr<Library> Library::load(Device& device, const std::string& path) {
   AutoreleaseScope scope;
   NS::Error* error = nullptr;
-  auto library = is_source(path) ? compile_kernels(device, path)
+  SourceArguments arguments;
+  auto library = is_source(path) ? compile_kernels(device, path, arguments)
                                  : NS::TransferPtr(device.metal()->newLibrary(ns_string(path).get(), &error));
   if (!library) {
     throw DeviceError(
         text("Device: cannot load the kernels from ", path, ": ", describe(error, "Metal gave no reason")));
   }
-  auto loaded = std::make_unique<Library>(device, std::move(library), path);
+  auto loaded = std::make_unique<Library>(device, std::move(library), path, std::move(arguments));
   if (loaded->kernels().empty()) throw DeviceError(text("Device: there are no kernels in ", path));
   return loaded;
 }
@@ -267,7 +273,7 @@ std::shared_ptr<const Kernel> Library::make(std::string_view name, const MTL::Fu
   pipeline.static_memory = state->staticThreadgroupMemoryLength();
   pipeline.threadgroup_memory_limit = device_.max_threadgroup_memory_length();
   pipeline.state = std::move(state);
-  return std::make_shared<Kernel>(device_, std::move(pipeline), reflection, std::move(constants));
+  return std::make_shared<Kernel>(device_, std::move(pipeline), reflection, std::move(constants), arguments_);
 }
 
 }  // namespace metalloid

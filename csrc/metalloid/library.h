@@ -14,6 +14,7 @@
 #include "metalloid/kernel.h"
 #include "metalloid/metal.h"
 #include "metalloid/pipeline_cache.h"
+#include "metalloid/source_arguments.h"
 
 namespace metalloid {
 
@@ -26,7 +27,9 @@ struct ConstantValue {
 
 class Library {
  public:
-  Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {});
+  // `arguments` are those of its source, if it has been compiled from one.
+  Library(Device& device, NS::SharedPtr<MTL::Library> library, std::string path = {},
+          SourceArguments arguments = {});
   ~Library() { abandon_if_forked(library_); }
   // Loads a compiled library, or compiles a .metal file that needs no other as the built-in shaders are.
   // Throws DeviceError with what Metal says, CompileError if that is about the source.
@@ -59,6 +62,7 @@ class Library {
   Device& device_;
   NS::SharedPtr<MTL::Library> library_;
   const std::string path_;
+  const SourceArguments arguments_;
   PipelineCache* cache_ = nullptr;
   std::mutex mutex_;
   std::unordered_map<std::string, std::shared_ptr<const Kernel>> kernels_;

@@ -40,15 +40,16 @@ void fail_next_command_buffer(MTL::CommandBufferError code);
 // Whether kernels on the device are checked.
 bool is_checked(const MTL::Device* device);
 
-// What Metal's reflection does not tell of a kernel; empty where nobody knows.
+// What Metal's reflection does not tell of a kernel.
 struct KernelInfo {
   struct Argument {
     bool threadgroup;
     uint32_t index;
     std::string address_space;  // "device", "constant" or "threadgroup"
-    MTL::DataType type;
-    std::string type_name;  // as written
+    MTL::DataType type;         // of threadgroup memory
+    std::string type_name;      // as written
   };
+  bool known = false;  // by anybody
   std::vector<Argument> arguments;
   std::vector<std::string> builtins;  // the attributes of its other arguments
   // Where it is in its source.

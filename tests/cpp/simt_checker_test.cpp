@@ -87,15 +87,15 @@ uint32_t global_of(const Thread* thread) {
 // and variables a, of 64 floats, and h, of 6 halfs.
 const SoftmetalArgument kArguments[] = {
     {"x", "float", 0, MTL::DataTypeFloat, 4, 4, SOFTMETAL_ARGUMENT_BUFFER, SOFTMETAL_SPACE_DEVICE,
-     SOFTMETAL_ACCESS_READ, 0, -1},
+     SOFTMETAL_ACCESS_READ, 0, -1, 0},
     {"y", "float", 1, MTL::DataTypeFloat, 4, 4, SOFTMETAL_ARGUMENT_BUFFER, SOFTMETAL_SPACE_DEVICE,
-     SOFTMETAL_ACCESS_READ_WRITE, 0, -1},
+     SOFTMETAL_ACCESS_READ_WRITE, 0, -1, 0},
     {"z", "half", 2, MTL::DataTypeHalf, 2, 2, SOFTMETAL_ARGUMENT_BUFFER, SOFTMETAL_SPACE_DEVICE,
-     SOFTMETAL_ACCESS_READ_WRITE, 0, -1},
+     SOFTMETAL_ACCESS_READ_WRITE, 0, -1, 0},
     {"c", "uint", 3, MTL::DataTypeUInt, 4, 4, SOFTMETAL_ARGUMENT_BUFFER, SOFTMETAL_SPACE_CONSTANT,
-     SOFTMETAL_ACCESS_READ, 1, -1},
+     SOFTMETAL_ACCESS_READ, 1, -1, 0},
     {"t", "float", 0, MTL::DataTypeFloat, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP,
-     SOFTMETAL_ACCESS_READ_WRITE, 0, -1},
+     SOFTMETAL_ACCESS_READ_WRITE, 0, -1, 0},
 };
 constexpr uint32_t kHalfs = SOFTMETAL_RED_ZONE + 256 + SOFTMETAL_RED_ZONE;
 const SoftmetalVariable kVariables[] = {

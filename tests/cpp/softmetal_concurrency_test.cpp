@@ -317,10 +317,10 @@ void take_turn(const SoftmetalLaunch* launch, char*, uint64_t begin, uint64_t en
 }
 
 const SoftmetalArgument turn_arguments[] = {
-    {"ended", "atomic_uint", 0, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1},
-    {"units", "uint", 1, test::kUInt, 4, 4, 0, test::kDevice, test::kRead, 0, -1},
-    {"mistakes", "atomic_uint", 2, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1},
-    {"turn", "Turn", 3, MTL::DataTypeStruct, sizeof(Turn), 4, 0, test::kConstant, test::kRead, 1, -1},
+    {"ended", "atomic_uint", 0, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1, 0},
+    {"units", "uint", 1, test::kUInt, 4, 4, 0, test::kDevice, test::kRead, 0, -1, 0},
+    {"mistakes", "atomic_uint", 2, test::kUInt, 4, 4, 0, test::kDevice, test::kReadWrite, 0, -1, 0},
+    {"turn", "Turn", 3, MTL::DataTypeStruct, sizeof(Turn), 4, 0, test::kConstant, test::kRead, 1, -1, 0},
 };
 // One for each size, as the runtime learns how long the units of a kernel take.
 const SoftmetalKernel turn_kernels[] = {

@@ -88,8 +88,8 @@ void increment(const SoftmetalLaunch* launch, char*, uint64_t begin, uint64_t en
   }
 }
 const SoftmetalArgument increment_arguments[] = {
-    {"from", "uint", 0, test::kUInt, 4, 4, 0, test::kDevice, test::kRead, 0, -1},
-    {"to", "uint", 1, test::kUInt, 4, 4, 0, test::kDevice, test::kWrite, 0, -1},
+    {"from", "uint", 0, test::kUInt, 4, 4, 0, test::kDevice, test::kRead, 0, -1, 0},
+    {"to", "uint", 1, test::kUInt, 4, 4, 0, test::kDevice, test::kWrite, 0, -1, 0},
 };
 
 }  // namespace

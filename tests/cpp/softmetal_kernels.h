@@ -71,25 +71,25 @@ constexpr uint8_t kRead = SOFTMETAL_ACCESS_READ, kReadWrite = SOFTMETAL_ACCESS_R
                   kWrite = SOFTMETAL_ACCESS_WRITE;
 
 inline const SoftmetalArgument axpy_arguments[] = {
-    {"x", "float", 0, kFloat, 4, 4, 0, kDevice, kRead, 0, -1},
-    {"y", "float", 1, kFloat, 4, 4, 0, kDevice, kReadWrite, 0, -1},
-    {"a", "float", 2, kFloat, 4, 4, 0, kConstant, kRead, 1, -1},
+    {"x", "float", 0, kFloat, 4, 4, 0, kDevice, kRead, 0, -1, 0},
+    {"y", "float", 1, kFloat, 4, 4, 0, kDevice, kReadWrite, 0, -1, 0},
+    {"a", "float", 2, kFloat, 4, 4, 0, kConstant, kRead, 1, -1, 0},
 };
 inline const SoftmetalArgument groups_arguments[] = {
-    {"out", "uint", 3, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1},
+    {"out", "uint", 3, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1, 0},
     {"scratch", "uint", 1, kUInt, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP,
-     kReadWrite, 0, -1},
+     kReadWrite, 0, -1, 0},
 };
 inline const SoftmetalArgument slow_arguments[] = {
-    {"count", "atomic_uint", 0, kUInt, 4, 4, 0, kDevice, kReadWrite, 0, -1},
+    {"count", "atomic_uint", 0, kUInt, 4, 4, 0, kDevice, kReadWrite, 0, -1, SOFTMETAL_ARGUMENT_ATOMIC},
 };
 inline const SoftmetalArgument append_arguments[] = {
-    {"number", "ulong", 0, kULong, 8, 8, 0, kDevice, kReadWrite, 0, -1},
-    {"digit", "ulong", 1, kULong, 8, 8, 0, kConstant, kRead, 1, -1},
+    {"number", "ulong", 0, kULong, 8, 8, 0, kDevice, kReadWrite, 0, -1, 0},
+    {"digit", "ulong", 1, kULong, 8, 8, 0, kConstant, kRead, 1, -1, 0},
 };
 inline const SoftmetalArgument constants_arguments[] = {
-    {"out", "float", 0, kFloat, 4, 4, 0, kDevice, kWrite, 0, -1},
-    {"extra", "float", 1, kFloat, 4, 4, 0, kConstant, kRead, 1, 2},
+    {"out", "float", 0, kFloat, 4, 4, 0, kDevice, kWrite, 0, -1, 0},
+    {"extra", "float", 1, kFloat, 4, 4, 0, kConstant, kRead, 1, 2, 0},
 };
 inline const SoftmetalFunctionConstant constants_constants[] = {
     {"bias", 0, MTL::DataTypeInt, offsetof(Constants, bias), 4, 1},
@@ -156,9 +156,9 @@ inline void rotate(const SoftmetalThread* thread) {
       argument[(i + 1) % n] + variable[(i + 1) % n] + static_cast<uint32_t>(rotate_bias);
 }
 inline const SoftmetalArgument rotate_arguments[] = {
-    {"out", "uint", 0, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1},
+    {"out", "uint", 0, kUInt, 4, 4, 0, kDevice, kWrite, 0, -1, 0},
     {"scratch", "uint", 1, kUInt, 4, 4, SOFTMETAL_ARGUMENT_THREADGROUP, SOFTMETAL_SPACE_THREADGROUP,
-     kReadWrite, 0, -1},
+     kReadWrite, 0, -1, 0},
 };
 inline const SoftmetalFunctionConstant rotate_constants[] = {{"bias", 0, MTL::DataTypeInt, 0, 4, 1}};
 inline SoftmetalKernel rotate_kernel() {

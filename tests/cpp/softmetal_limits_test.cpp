@@ -53,8 +53,8 @@ NS::SharedPtr<MTL::ComputePipelineState> pipeline(Bench& bench, const char* name
 void noop(const SoftmetalLaunch*, char*, uint64_t, uint64_t) {}
 
 const SoftmetalArgument constant_byte[] = {
-    {"byte", "uchar", 0, MTL::DataTypeUChar, 1, 1, 0, test::kConstant, test::kRead, 0, -1},
-    {"bytes", "uchar", 1, MTL::DataTypeUChar, 1, 1, 0, test::kDevice, test::kRead, 0, -1},
+    {"byte", "uchar", 0, MTL::DataTypeUChar, 1, 1, 0, test::kConstant, test::kRead, 0, -1, 0},
+    {"bytes", "uchar", 1, MTL::DataTypeUChar, 1, 1, 0, test::kDevice, test::kRead, 0, -1, 0},
 };
 const SoftmetalFunctionConstant far_constant[] = {{"far", 65536, MTL::DataTypeInt, 0, 4, 1}};
 

@@ -356,13 +356,45 @@ TEST_CASE("reflection tells what a kernel takes") {
   CHECK(out->bufferDataSize() == 4);
   CHECK(out->bufferAlignment() == 4);
   CHECK(out->bufferDataType() == MTL::DataTypeUInt);
+  CHECK(out->bufferStructType() == nullptr);
   CHECK(out->bufferPointerType()->elementType() == MTL::DataTypeUInt);
+  CHECK(out->bufferPointerType()->elementStructType() == nullptr);
   auto* scratch = reflection->bindings()->object<MTL::ThreadgroupBinding>(1);
   CHECK(scratch->type() == MTL::BindingTypeThreadgroupMemory);
   CHECK(scratch->threadgroupMemoryDataSize() == 4);
   auto* argument = reflection->arguments()->object<MTL::Argument>(0);
   CHECK(argument->type() == MTL::ArgumentTypeBuffer);
   CHECK(argument->isActive());
+}
+
+TEST_CASE("reflection has atomics as structs of what they hold") {
+  Bench bench;
+  auto function = NS::TransferPtr(bench.library->newFunction(string("slow")));
+  MTL::ComputePipelineReflection* reflection = nullptr;
+  NS::Error* error = nullptr;
+  auto pipeline = NS::TransferPtr(bench.device->newComputePipelineState(
+      function.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
+      &error));
+  REQUIRE(reflection);
+  auto* count = reflection->bindings()->object<MTL::BufferBinding>(0);
+  CHECK(count->bufferDataType() == MTL::DataTypeStruct);
+  CHECK(count->bufferDataSize() == 4);
+  CHECK(count->bufferPointerType()->dataType() == MTL::DataTypePointer);
+  CHECK(count->bufferPointerType()->elementType() == MTL::DataTypeStruct);
+  auto* argument = reflection->arguments()->object<MTL::Argument>(0);
+  CHECK(argument->bufferDataType() == MTL::DataTypeStruct);
+  for (MTL::StructType* type : {count->bufferStructType(), count->bufferPointerType()->elementStructType(),
+                                argument->bufferStructType()}) {
+    REQUIRE(type);
+    CHECK(type->dataType() == MTL::DataTypeStruct);
+    REQUIRE(type->members()->count() == 1);
+    auto* member = type->members()->object<MTL::StructMember>(0);
+    CHECK(text(member->name()) == "__s");
+    CHECK(member->offset() == 0);
+    CHECK(member->dataType() == MTL::DataTypeUInt);
+    CHECK(type->memberByName(string("__s")) == member);
+    CHECK(type->memberByName(string("s")) == nullptr);
+  }
 }
 
 TEST_CASE("a pipeline takes the limits of its descriptor") {
@@ -417,7 +449,7 @@ TEST_CASE("a library that cannot be loaded says why") {
   SoftmetalLibrary other = test::table;
   other.abi_version += 1;
   CHECK(softmetal::new_library(bench.device.get(), &other, &error) == nullptr);
-  CHECK(text(error).find("its ABI version is 4, needs 3") != std::string::npos);
+  CHECK(text(error).find("its ABI version is 5, needs 4") != std::string::npos);
 }
 
 TEST_CASE("tables that lack what their kernels need are refused") {

@@ -351,7 +351,10 @@ class KernelArgument:
 
     @property
     def active(self) -> bool:
-        """False if a function constant switches it off."""
+        """
+        False if a function constant switches it off, or the compiler found that the kernel does not
+        use it: then it needs no value, and one that it is given is ignored.
+        """
 
     def __repr__(self) -> str: ...
 
@@ -605,7 +608,8 @@ class Encoder:
                        row may be smaller
         threadgroups   how many threadgroups there are instead
         args           the values of ``kernel.arguments``, as a list or tuple in their order (without
-                       those that are not active, if you like) or as a dict of names
+                       those that are not active, if you like) or as a dict of names; values of those
+                       that are not active are ignored
         reads, writes  the buffers, or views of them, that the kernel reads, and those that it writes all
                        bytes of, where that is less or more than its arguments tell: otherwise a buffer that
                        may be written counts as read and written from end to end. A kernel with both lists

@@ -59,9 +59,11 @@ bool is_checked(const MTL::Device* device) {
 }
 
 KernelInfo kernel_info(const MTL::ComputePipelineState* pipeline) {
+  if (softmetal::imitates_mac()) return {};
   const SoftmetalKernel& kernel = softmetal::impl(pipeline)->kernel;
   static constexpr const char* kSpaces[] = {"device", "constant", "threadgroup"};
   KernelInfo info;
+  info.known = true;
   for (uint32_t i = 0; i < kernel.argument_count; ++i) {
     const SoftmetalArgument& argument = kernel.arguments[i];
     info.arguments.push_back({argument.kind == SOFTMETAL_ARGUMENT_THREADGROUP, argument.index,

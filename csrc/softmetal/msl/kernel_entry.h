@@ -476,6 +476,10 @@ template <class T>
 struct TypeInfo<metal::atomic<T>, false> : TypeInfo<T> {
   static constexpr const char* name = nullptr;
 };
+template <class T>
+inline constexpr uint32_t atomic_flag = 0;
+template <class T>
+inline constexpr uint32_t atomic_flag<metal::atomic<T>> = SOFTMETAL_ARGUMENT_ATOMIC;
 template <class T, int N>
 struct TypeInfo<metal::packed_vec<T, N>, false> : TypeInfo<metal::vec<T, N>> {
   static constexpr const char* name = nullptr;
@@ -493,8 +497,8 @@ struct Sized<void> {
 
 template <class T>
 constexpr SoftmetalArgument describe(const char* name, const char* written, uint32_t index,
-                                     SoftmetalArgumentKind kind, SoftmetalAddressSpace space,
-                                     int32_t active) {
+                                     SoftmetalArgumentKind kind, SoftmetalAddressSpace space, int32_t active,
+                                     uint32_t flags) {
   using Info = TypeInfo<Bare<T>>;
   using Element = typename Sized<Bare<T>>::type;
   return {name,
@@ -507,7 +511,8 @@ constexpr SoftmetalArgument describe(const char* name, const char* written, uint
           static_cast<uint8_t>(space),
           static_cast<uint8_t>(is_const<Pointee<T>> ? SOFTMETAL_ACCESS_READ : SOFTMETAL_ACCESS_READ_WRITE),
           is_reference<T>,
-          active};
+          active,
+          flags | atomic_flag<Bare<T>>};
 }
 
 template <class T>

@@ -38,6 +38,7 @@ struct Argument {
   bool index_known = false;
   const msl::Builtin* builtin = nullptr;
   size_t active = kNone;  // into Syntax::constants
+  bool used = true;       // the kernel's body has its name
 };
 
 // How a kernel's threads run: the only one of its threadgroup, one by one in loops over the grid or over
@@ -192,6 +193,9 @@ class Translator {
     if (e.name == "operator") s_.error(e.name_at, "a kernel cannot be an operator");
     for (Parameter& p : parse_parameters(s_, *e.parameters))
       k.arguments.push_back(argument(e, std::move(p), k.arguments.size()));
+    std::unordered_set<std::string_view> named;
+    for (size_t i = e.body->begin; i < e.body->end; ++i) named.insert(token(i).text);
+    for (Argument& a : k.arguments) a.used = named.count(a.name) != 0;
     assign_indices(e, k, Argument::Buffer, "buffer");
     assign_indices(e, k, Argument::Threadgroup, "threadgroup");
 
@@ -1204,7 +1208,8 @@ class Translator {
                    (threadgroup             ? "THREADGROUP, ::SOFTMETAL_SPACE_THREADGROUP"
                     : a.space == "constant" ? "BUFFER, ::SOFTMETAL_SPACE_CONSTANT"
                                             : "BUFFER, ::SOFTMETAL_SPACE_DEVICE") +
-                   ", " + (active == kNone ? "-1" : std::to_string(active)) + "), ";
+                   ", " + (active == kNone ? "-1" : std::to_string(active)) +
+                   (a.used ? ", 0), " : ", ::SOFTMETAL_ARGUMENT_UNUSED), ");
     }
     if (!builtins.empty()) text += "static constexpr const char* sm_builtins[] = {" + builtins + "}; ";
     if (!arguments.empty())

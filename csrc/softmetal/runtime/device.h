@@ -15,8 +15,8 @@ namespace softmetal {
 
 size_t page_size();
 
-// Whether the one device is to be `simt` under another name, as a Mac has one: for programs, and tests of
-// them, that ask for "metal".
+// Whether the one device is to be `simt` under another name, as a Mac has one, with what softmetal alone
+// knows of kernels left out: for programs, and tests of them, that ask for "metal".
 bool imitates_mac();
 
 // One for the life of the process.

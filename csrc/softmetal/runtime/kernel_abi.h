@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SOFTMETAL_ABI_VERSION 3u
+#define SOFTMETAL_ABI_VERSION 4u
 #define SOFTMETAL_MAX_BUFFERS 31u
 #define SOFTMETAL_LIBRARY_SYMBOL "softmetal_library"
 
@@ -136,6 +136,11 @@ enum SoftmetalAccess {
   SOFTMETAL_ACCESS_WRITE = 2
 };
 
+enum SoftmetalArgumentFlag {
+  SOFTMETAL_ARGUMENT_UNUSED = 1,  // the kernel does not name it
+  SOFTMETAL_ARGUMENT_ATOMIC = 2,  // the pointee is an atomic of data_type
+};
+
 struct SoftmetalArgument {
   const char* name;
   const char* type_name;    // the pointee as written, e.g. "float", "bfloat", "RmsNormParams"
@@ -148,6 +153,7 @@ struct SoftmetalArgument {
   uint8_t access;           // SoftmetalAccess
   uint8_t is_reference;     // `constant T&`: exactly element_size bytes are read
   int32_t active_constant;  // index into the kernel's constants of a bool that switches it on, or -1
+  uint32_t flags;           // bits of SoftmetalArgumentFlag
 };
 
 struct SoftmetalFunctionConstant {

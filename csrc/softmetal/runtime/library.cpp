@@ -249,10 +249,25 @@ std::string Function::missing_constant() const {
 }
 
 // An argument with [[function_constant(c)]] exists only when c is true.
-bool is_active(const Function& function, const SoftmetalArgument& argument) {
+static bool exists(const Function& function, const SoftmetalArgument& argument) {
   if (argument.active_constant < 0) return true;
   const auto i = static_cast<uint32_t>(argument.active_constant);
   return (function.constants_defined >> i & 1) && function.constants[function.kernel.constants[i].offset];
+}
+
+bool is_active(const Function& function, const SoftmetalArgument& argument) {
+  return !(argument.flags & SOFTMETAL_ARGUMENT_UNUSED) && exists(function, argument);
+}
+
+MTL::DataType pointee_type(const SoftmetalArgument& argument) {
+  return argument.flags & SOFTMETAL_ARGUMENT_ATOMIC ? MTL::DataTypeStruct
+                                                    : static_cast<MTL::DataType>(argument.data_type);
+}
+
+// Null for all but atomics: nobody knows what other structs have.
+static MTL::StructType* struct_type(const SoftmetalArgument& argument) {
+  if (!(argument.flags & SOFTMETAL_ARGUMENT_ATOMIC)) return nullptr;
+  return face(autoreleased(new StructType(static_cast<MTL::DataType>(argument.data_type))));
 }
 
 Object* FunctionDescriptor::clone() {
@@ -364,17 +379,19 @@ Pipeline::Pipeline(Function& entry)
       constants_defined(entry.constants_defined) {
   for (uint32_t i = 0; i < kernel.argument_count; ++i) {
     const SoftmetalArgument& argument = kernel.arguments[i];
+    const bool buffer = argument.kind == SOFTMETAL_ARGUMENT_BUFFER;
+    // The kernel looks up what it is given for each, active or not.
+    uint32_t& slots = buffer ? buffer_slots : threadgroup_slots;
+    slots = std::max(slots, argument.index + 1);
     if (!is_active(entry, argument)) continue;
     const uint32_t least = argument.address_space == SOFTMETAL_SPACE_CONSTANT ? kConstantAlignment : 1;
     const Need need{&argument, argument.index, std::max(argument.element_align, least),
                     argument.element_size};
-    if (argument.kind == SOFTMETAL_ARGUMENT_BUFFER) {
+    if (buffer) {
       buffers.push_back(need);
-      buffer_slots = std::max(buffer_slots, argument.index + 1);
       buffer_mask |= 1u << argument.index;
     } else {
       threadgroup.push_back(need);
-      threadgroup_slots = std::max(threadgroup_slots, argument.index + 1);
     }
   }
 }
@@ -433,8 +450,12 @@ std::string Binding::describe() const {
 }
 
 Reflection::Reflection(Pipeline& pipeline) : bindings(Ref<Array>::adopt(new Array)) {
-  for (uint32_t i = 0; i < pipeline.kernel.argument_count; ++i)
-    bindings->items.push_back(Ref<Object>::adopt(new Binding(pipeline, pipeline.kernel.arguments[i])));
+  for (uint32_t i = 0; i < pipeline.kernel.argument_count; ++i) {
+    const SoftmetalArgument& argument = pipeline.kernel.arguments[i];
+    // Metal may not know of what the specialised kernel does not have.
+    if (imitates_mac() && !exists(*pipeline.function, argument)) continue;
+    bindings->items.push_back(Ref<Object>::adopt(new Binding(pipeline, argument)));
+  }
 }
 
 static bool is_archived(const PipelineDescriptor* descriptor) {
@@ -471,6 +492,9 @@ namespace MTL {
 using softmetal::autoreleased;
 using softmetal::face;
 using softmetal::impl;
+
+// As Metal's headers name what an atomic holds.
+static constexpr const char* kAtomicMember = "__s";
 
 Library* Device::newLibrary(const NS::String* filepath, NS::Error** error) {
   return face(softmetal::Library::open(*impl(this), softmetal::str(filepath), error));
@@ -656,11 +680,19 @@ NS::UInteger ComputePipelineState::threadExecutionWidth() const { return impl(th
 NS::Array* ComputePipelineReflection::arguments() const { return bindings(); }
 NS::Array* ComputePipelineReflection::bindings() const { return face(impl(this)->bindings.get()); }
 
-DataType Type::dataType() const { return DataTypePointer; }
+DataType Type::dataType() const { return impl(this)->type(); }
+DataType StructMember::dataType() const { return impl(this)->type; }
+NS::String* StructMember::name() const { return softmetal::autoreleased_string(kAtomicMember); }
+NS::UInteger StructMember::offset() const { return 0; }
+StructMember* StructType::memberByName(const NS::String* name) {
+  return softmetal::str(name) == kAtomicMember ? members()->object<StructMember>(0) : nullptr;
+}
+NS::Array* StructType::members() const { return face(impl(this)->members.get()); }
 BindingAccess PointerType::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
 NS::UInteger PointerType::alignment() const { return impl(this)->table.element_align; }
 NS::UInteger PointerType::dataSize() const { return impl(this)->table.element_size; }
-DataType PointerType::elementType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+StructType* PointerType::elementStructType() { return softmetal::struct_type(impl(this)->table); }
+DataType PointerType::elementType() const { return softmetal::pointee_type(impl(this)->table); }
 
 BindingAccess Binding::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
 NS::UInteger Binding::index() const { return impl(this)->table.index; }
@@ -672,7 +704,8 @@ NS::String* Binding::name() const { return softmetal::autoreleased_string(impl(t
 BindingType Binding::type() const { return static_cast<BindingType>(impl(this)->table.kind); }
 NS::UInteger BufferBinding::bufferAlignment() const { return impl(this)->table.element_align; }
 NS::UInteger BufferBinding::bufferDataSize() const { return impl(this)->table.element_size; }
-DataType BufferBinding::bufferDataType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+DataType BufferBinding::bufferDataType() const { return softmetal::pointee_type(impl(this)->table); }
+StructType* BufferBinding::bufferStructType() const { return softmetal::struct_type(impl(this)->table); }
 PointerType* BufferBinding::bufferPointerType() const {
   return face(autoreleased(new softmetal::PointerType(*impl(this)->pipeline, impl(this)->table)));
 }
@@ -685,7 +718,8 @@ NS::UInteger ThreadgroupBinding::threadgroupMemoryDataSize() const { return impl
 BindingAccess Argument::access() const { return static_cast<BindingAccess>(impl(this)->table.access); }
 NS::UInteger Argument::bufferAlignment() const { return impl(this)->table.element_align; }
 NS::UInteger Argument::bufferDataSize() const { return impl(this)->table.element_size; }
-DataType Argument::bufferDataType() const { return static_cast<DataType>(impl(this)->table.data_type); }
+DataType Argument::bufferDataType() const { return softmetal::pointee_type(impl(this)->table); }
+StructType* Argument::bufferStructType() const { return softmetal::struct_type(impl(this)->table); }
 PointerType* Argument::bufferPointerType() const {
   return face(autoreleased(new softmetal::PointerType(*impl(this)->pipeline, impl(this)->table)));
 }

@@ -158,17 +158,48 @@ class Pipeline final : public Allocation {
 };
 SOFTMETAL_BRIDGE(MTL::ComputePipelineState, Pipeline)
 
+// Whether a function constant leaves the argument in the kernel, and the kernel then uses it.
 bool is_active(const Function& function, const SoftmetalArgument& argument);
 
-class PointerType final : public Object {
+// What arguments point to, as Metal has it: atomics are structs.
+MTL::DataType pointee_type(const SoftmetalArgument& argument);
+
+class Type : public Object {
+ public:
+  virtual MTL::DataType type() const = 0;
+};
+SOFTMETAL_BRIDGE(MTL::Type, Type)
+
+class PointerType final : public Type {
  public:
   explicit PointerType(Pipeline& owner, const SoftmetalArgument& argument)
       : pipeline(&owner), table(argument) {}
   const char* class_name() const override { return "MTL::PointerType"; }
+  MTL::DataType type() const override { return MTL::DataTypePointer; }
   const Ref<Pipeline> pipeline;  // keeps the tables loaded
   const SoftmetalArgument& table;
 };
 SOFTMETAL_BRIDGE(MTL::PointerType, PointerType)
+
+// The one member of an atomic.
+class StructMember final : public Object {
+ public:
+  explicit StructMember(MTL::DataType held) : type(held) {}
+  const char* class_name() const override { return "MTL::StructMember"; }
+  const MTL::DataType type;
+};
+SOFTMETAL_BRIDGE(MTL::StructMember, StructMember)
+
+class StructType final : public Type {
+ public:
+  explicit StructType(MTL::DataType held) : members(Ref<Array>::adopt(new Array)) {
+    members->items.push_back(Ref<Object>::adopt(new StructMember(held)));
+  }
+  const char* class_name() const override { return "MTL::StructType"; }
+  MTL::DataType type() const override { return MTL::DataTypeStruct; }
+  const Ref<Array> members;
+};
+SOFTMETAL_BRIDGE(MTL::StructType, StructType)
 
 // Serves as MTL::Binding, its kinds, and the older MTL::Argument.
 class Binding final : public Object {

@@ -24,11 +24,25 @@ class Type : public NS::Referencing<Type> {
   DataType dataType() const;
 };
 
+class StructMember : public NS::Referencing<StructMember> {
+ public:
+  DataType dataType() const;
+  NS::String* name() const;
+  NS::UInteger offset() const;
+};
+
+class StructType : public NS::Referencing<StructType, Type> {
+ public:
+  StructMember* memberByName(const NS::String* name);
+  NS::Array* members() const;
+};
+
 class PointerType : public NS::Referencing<PointerType, Type> {
  public:
   BindingAccess access() const;
   NS::UInteger alignment() const;
   NS::UInteger dataSize() const;
+  StructType* elementStructType();
   DataType elementType() const;
 };
 
@@ -39,6 +53,7 @@ class Argument : public NS::Referencing<Argument> {
   NS::UInteger bufferDataSize() const;
   DataType bufferDataType() const;
   PointerType* bufferPointerType() const;
+  StructType* bufferStructType() const;
   NS::UInteger index() const;
   bool isActive() const;
   NS::String* name() const;
@@ -63,6 +78,7 @@ class BufferBinding : public NS::Referencing<BufferBinding, Binding> {
   NS::UInteger bufferDataSize() const;
   DataType bufferDataType() const;
   PointerType* bufferPointerType() const;
+  StructType* bufferStructType() const;
 };
 
 class ThreadgroupBinding : public NS::Referencing<ThreadgroupBinding, Binding> {

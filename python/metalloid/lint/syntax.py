@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from .tokens import Tokens
@@ -40,9 +39,6 @@ class Parameter:
     space: str
     pointers: int  # how many `*` and `[]`
     reference: bool
-
-    def attribute(self, name: str) -> Attribute | None:
-        return next((a for a in self.attributes if a.name == name), None)
 
 
 @dataclass
@@ -87,9 +83,6 @@ class Syntax:
 
     def has_specifier(self, d: Declaration, *words: str) -> bool:
         return any(self.tokens.text(i) in words for i in self._specifiers(d))
-
-    def specifier(self, d: Declaration, word: str) -> int:
-        return next((i for i in self._specifiers(d) if self.tokens.text(i) == word), -1)
 
     def _specifiers(self, d: Declaration) -> list[int]:
         t, found, i = self.tokens, [], d.specifiers
@@ -343,12 +336,3 @@ class Syntax:
         if t.text(at) != "enum":
             self._scope(d.body[0] + 1, d.body[1], name or "<unnamed>")
         d.name, d.name_at = name, name_at if name else d.body[0]
-
-
-def number(text: str) -> int | None:
-    """The value of an integer literal."""
-    match = re.fullmatch(r"(0[xX][\da-fA-F]+|0[bB][01]+|\d+)[uUlL]*", text.replace("'", ""))
-    if not match:
-        return None
-    digits = match[1]
-    return int(digits, 8 if len(digits) > 1 and digits.isdigit() and digits[0] == "0" else 0)

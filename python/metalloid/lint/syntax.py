@@ -180,6 +180,10 @@ class Syntax:
                 end = t.match[i] + 1
                 self.groups[i] = (end, [self._attribute(*part) for part in t.split(i + 2, end - 2)])
                 i = end
+            elif t.text(i) == "coherent" and t.text(i + 1) == "(" and t.match[i + 1] == i + 3:
+                # `coherent(device)` says nothing of the type.
+                self.groups[i] = (i + 4, [])
+                i += 4
             else:
                 i += 1
 
@@ -277,7 +281,8 @@ class Syntax:
                     if d.parameters is None:
                         arguments_end = close + 1
             elif text == "(":
-                named = last >= 0 and (i == last + 1 or i == arguments_end)
+                # Attributes may stand between a name and its arguments.
+                named = last >= 0 and i in map(self.after_attributes, (last + 1, arguments_end))
                 named &= t.text(last) not in _NOT_CALLED and not self._declarator(i)
                 if named and d.parameters is None and not assigned and type_end < 0 and not using:
                     d.parameters = (i + 1, t.match[i])

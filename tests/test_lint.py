@@ -13,6 +13,8 @@ import pytest
 from metalloid import lint
 from metalloid.cli.lint import show_rules
 from metalloid.lint import clang, rules
+from metalloid.lint.syntax import Syntax
+from metalloid.lint.tokens import Tokens
 from rich.console import Console
 
 TESTS = Path(__file__).parent
@@ -69,7 +71,7 @@ def test_an_invalid_kernel_breaks_its_rule_and_no_other(path, findings):
         assert Path(finding.file) == path
         assert finding.section
         assert not re.search(
-            r"__(global|local|constant|private|generic)\b|OpenCL|lint_|lint:(?! allow)|\bsw\b",
+            r"__(global|local|constant|private|generic)\b|OpenCL|lint_|lint:(?! allow)|\b(sw|event_t)\b",
             finding.message,
         )
 
@@ -84,6 +86,9 @@ def test_a_message_says_what_helps(findings):
     assert messages["unsupported"][0].startswith(
         "argument buffers with [[id]] are not supported by metalloid"
     )
+    assert messages["unsupported"][1] == "'raytracing' is beyond kernels on buffers, which is what is linted"
+    assert messages["unsupported"][-1].endswith("a kernel takes any threadgroup size up to its maximum")
+    assert messages["call"][-1].startswith("call to 'median3' is ambiguous")
 
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: str(path.relative_to(TREE)))
@@ -112,6 +117,52 @@ def test_the_attributes_are_those_of_the_shader_compiler():
     assert {name for name, position in builtins.items() if position == "false"} == rules.INDICES
     table = source[source.index("attributes() {") : source.index("types() {")]
     assert set(re.findall(r'^      \{"(\w+)", ', table, re.M)) == rules.OTHER_ATTRIBUTES
+    types = re.findall(r'^      \{"(\w+)", ', source[source.index("types() {") :], re.M)
+    assert len(types) > 30
+    # Logging is declared in the lint's own metal_stdlib.
+    assert [name for name in types if not rules.OTHER_TYPES.fullmatch(name)] == ["os_log"]
+
+
+def preprocessed(*arguments: str) -> str:
+    done = subprocess.run([*clang.find(), "-E", "-P", "-nostdinc", "-w", *arguments], capture_output=True)
+    return done.stdout.decode()  # what softmetal takes from the C++ library is not found, nor needed
+
+
+def test_the_library_has_what_that_of_the_shader_compiler_has():
+    folder = TREE / "csrc/softmetal/msl/stdlib"
+    text = preprocessed("-x", "c++", "-std=c++20", str(folder / "softmetal_stdlib.h"))
+    syntax = Syntax(Tokens(text, ""))
+    t = syntax.tokens
+    inside = [
+        (i, t.match[i + 2])
+        for i in range(len(t))
+        if [t.text(j) for j in range(i, i + 3)] == ["namespace", "metal", "{"]
+    ]
+    declarations = [
+        d for d in syntax.declarations if not d.record and any(a < d.begin < b for a, b in inside)
+    ]
+    names = {d.name for d in declarations if d.name and d.name != "operator"}
+    for d in declarations:
+        if d.kind == "record" and t.text(d.specifiers) == "enum":
+            names |= {t.text(i) for i in range(*d.body) if t.is_word(i)}
+    names |= set(
+        re.findall(r"^#define (?!SOFTMETAL)(\w+)", (folder / "softmetal_constants.h").read_text(), re.M)
+    )
+    assert len(names) > 500 and {"thread_scope_system", "simd_shuffle_xor", "FLT_MAX"} <= names
+
+    include = ["-I", str(clang.INCLUDE), "-include", "lint_functions.h"]
+    library = preprocessed("-x", "cl", "-cl-std=clc++2021", "-DLINT_ATOMICS_64=1", *include, "/dev/null")
+    library += (clang.INCLUDE / "metal/metal_stdlib").read_text()
+    known = {word.removeprefix("lint_") for word in re.findall(r"\w+", library)}
+    own = {
+        "decay_value",
+        "invoke_result_base",
+        "is_floating_point_base",
+        "is_integral_base",
+    }
+    # Metal has none: kernels define them in its namespace.
+    own |= {"is_empty", "is_empty_v", "void_t"}
+    assert names - known == own
 
 
 @pytest.mark.parametrize(
@@ -154,6 +205,25 @@ def test_the_attributes_are_those_of_the_shader_compiler():
         ),
         ("float f() { return 1; ", [(1, 11, "syntax")]),
         ("constant float x[2] = {1, 2, 3};", [(1, 30, "type")]),
+        # What is taken for MSL's own goes no further than that.
+        ("template <typename T> T f(T x) { return x * double(0.5); }", [(1, 45, "double")]),
+        ("constant float3 v = {1, 2};", [(1, 17, "type")]),
+        ("constant float2x2 m = {{1, 2}, {3, 4}, {5, 6}};", [(1, 23, "matrix")]),
+        ("void f(constant float* p) { p[0] = 1; }", [(1, 34, "constant-write")]),
+        ("void g(device float* p); void f(constant float* p) { g(p); }", [(1, 54, "address-space")]),
+        (
+            "kernel void k(device float* x, uint i); kernel void k(device float* x, uint i) {}",
+            [(1, 77, "argument-attribute")],
+        ),
+        (
+            "kernel void k [[max_total_threads_per_threadgroup(64)]] (device float* x, uint i) {}",
+            [(1, 80, "argument-attribute")],
+        ),
+        ("float f(coherent(device) float* x) { return x[0]; }", [(1, 9, "pointer-space")]),
+        (
+            "struct sampler { int n; };\nfloat f(texture2d<float> t, sampler s) { return t.x + s.n; }",
+            [(2, 9, "unsupported")],
+        ),
     ],
 )
 def test_findings_are_where_they_are_written(tmp_path, source, wanted):

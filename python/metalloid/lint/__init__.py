@@ -15,7 +15,7 @@ from pathlib import Path
 from . import clang
 from .checks import Checker
 from .clang import ClangError, Message
-from .rewrite import RENAMED, Question, Rewriter, Rewritten
+from .rewrite import OPENCL, RENAMED, Question, Rewriter, Rewritten
 from .rules import FAMILIES, RULES, VERSIONS, Rule
 from .syntax import Syntax
 from .tokens import Tokens, Unbalanced
@@ -89,6 +89,7 @@ class _File:
         self.file, self.text, self.tokens = file, text, tokens
         self.options, self.version = options, version
         self.findings: dict[tuple[str, str, int], Finding] = {}
+        self.beyond: list[tuple[int, int]] = []
 
     def run(self) -> list[Finding]:
         family = FAMILIES[self.options.gpu_family]
@@ -96,7 +97,10 @@ class _File:
         if syntax.kernels and str(clang.INCLUDE / "metal") not in self.text:
             self.report("stdlib-include", syntax.kernels[0].begin, "nothing includes <metal_stdlib>")
         rewriter = Rewriter(syntax, family.threadgroup_memory)
-        Checker(syntax, rewriter, family, self.version, self.report).run()
+        checker = Checker(syntax, rewriter, family, self.version, self.report)
+        checker.run()
+        # What clang finds where there are types that it does not know follows from them.
+        self.beyond = [(d.begin, d.end) for d in syntax.declarations if not checker.is_linted(d.begin, d.end)]
         settled = {(f.file, f.line) for f in self.findings.values()}
         rewritten = rewriter.run()
         for message in clang.check(rewritten.text, [f"LINT_ATOMICS_64={int(family.atomics_64)}"]):
@@ -125,6 +129,8 @@ class _File:
             if place is None:
                 raise ClangError(f"this clang cannot read the lint's own declarations: {message.text}")
             at = rewritten.token(place.line, place.column)
+            if any(begin <= at < end for begin, end in self.beyond):
+                return
             token = self.tokens[at].text
             text = plain(message.text)
             if "'sw'" in text or "'sw_ref'" in text:
@@ -153,17 +159,20 @@ def _is_allowed(finding: Finding) -> bool:
     return any(re.search(rf"//.*\blint: allow {finding.rule}(?![\w-])", line) for line in near)
 
 
+_HINT = re.compile(r"; did you mean '([^']*)'\?")
 _SPACES = {"__global": "device", "__local": "threadgroup", "__constant": "constant", "__private": "thread"}
 
 
 def plain(text: str) -> str:
     """A message of clang in the words of Metal."""
+    text = _HINT.sub(lambda m: "" if m[1] in OPENCL or m[1].startswith("__") else m[0], text)
     text = re.sub(r"\b__generic\s?", "", text)
     text = re.sub(rf"'{RENAMED}\w*<[^']*>' \(aka ('[^']*')\)", r"\1", text)
     text = re.sub(r"\b__bf16\b", "bfloat", text)
     # Where a variable itself lies goes without saying.
     text = re.sub(r"(\*|&|\]|\w>?) ?__private(?=['\s)])", r"\1", text)
     text = re.sub(r"'(const )?__private (?=[^'*&]*')", r"'\1", text)
+    text = re.sub(r"\bconst __constant\b", "__constant", text)
     text = re.sub(r"\b__(global|local|constant|private)\b", lambda m: _SPACES[m[0]], text)
     text = (
         text.replace(RENAMED, "").replace("C++ for OpenCL version 2021", "Metal").replace("OpenCL", "Metal")
@@ -217,7 +226,6 @@ def classify(message: Message) -> str:
         return "constant-write" if "__constant" in everything or "read-only" in text else "type"
     if "__bf16" in text and ("loses floating-point precision" in text or re.search(r"'[^']*\bhalf'", text)):
         return "bfloat-conversion"
-    quoted = re.findall(r"'([^']*)'", text)
     if re.search(r"address space|object parameter", everything) or any(
         _differ(m.text) for m in (message, *message.notes)
     ):
@@ -226,11 +234,7 @@ def classify(message: Message) -> str:
         r"undeclared identifier|unknown type name|no (type|member|template) named|no matching .* in name",
         text,
     ):
-        name = quoted[0] if quoted else ""
-        graphics = re.match(
-            r"texture|depth|sampler|imageblock|intersect|acceleration_structure|visible_function", name
-        )
-        return "unsupported" if graphics else "undeclared"
+        return "undeclared"
     if re.search(r"no matching (function|member)|too (few|many) arguments|is ambiguous", text):
         return "call"
     if re.match(r"expected|extraneous|unexpected", text):

@@ -19,6 +19,7 @@ from .rules import (
     KERNEL_ATTRIBUTES,
     LOCATIONS,
     OTHER_ATTRIBUTES,
+    OTHER_TYPES,
     POSITIONS,
     SINCE,
     Family,
@@ -60,8 +61,10 @@ class Checker:
     ) -> None:
         self.syntax, self.tokens, self.rewriter = syntax, syntax.tokens, rewriter
         self.family, self.version, self.report = family, version, report
+        self._other_types: list[int] = []  # tokens that are types which are not linted
 
     def run(self) -> None:
+        self._unsupported()
         self._words()
         self._attributes()
         for d in self.syntax.declarations:
@@ -73,6 +76,63 @@ class Checker:
         self._function_constants()
         self._kernel_calls()
         self._recursion()
+
+    def is_linted(self, begin: int, end: int) -> bool:
+        """Whether a range names none of the types that are not."""
+        return not any(begin <= i < end for i in self._other_types)
+
+    # --- types beyond kernels on buffers --------------------------------------------------------------
+
+    def _unsupported(self) -> None:
+        t = self.tokens
+        # All but the words that the file declares itself, or uses for variables.
+        free = {word for word in {token.text for token in t.tokens} if OTHER_TYPES.fullmatch(word)}
+        uses = [i for i in range(len(t)) if t.text(i) in free] if free else []
+        free -= {t.text(i) for i in uses if self._is_variable(i) or self._is_declared(i)}
+        aliases = [
+            d
+            for d in self.syntax.declarations
+            if t.text(d.specifiers) in ("using", "typedef") and t.text(d.specifiers + 1) != "namespace"
+        ]
+        free -= {d.name for d in aliases}
+        self._other_types = [i for i in uses if t.text(i) in free and self._is_type(i)]
+        if names := {d.name for d in aliases if not self.is_linted(d.begin, d.end)}:
+            self._other_types += [i for i in range(len(t)) if t.text(i) in names]
+        for i in self._other_types:
+            self.report(
+                "unsupported", i, f"'{t.text(i)}' is beyond kernels on buffers, which is what is linted"
+            )
+
+    def _is_declared(self, i: int) -> bool:
+        """Whether a word becomes a type or a namespace."""
+        t = self.tokens
+        before = t.text(i - 1)
+        return before in ("struct", "class", "union", "enum", "typename") or (
+            before == "namespace" and t.text(i + 1) == "{"
+        )
+
+    def _is_type(self, i: int) -> bool:
+        """Whether a word that is free for other uses stands where a type or a namespace does."""
+        t = self.tokens
+        if not t.is_word(i) or t.text(i - 1) in (".", "->"):
+            return False
+        if t.text(i + 1) == "<":
+            return t.angle(i + 1) >= 0 and (t.is_word(i + 2) or t.text(i + 2) == ">")
+        if t.text(i + 1) == "::" or "namespace" in (t.text(i - 1), t.text(i - 3)):
+            return True
+        qualifiers = ("const", "constexpr", "static", *SPACES)
+        declares = t.is_word(i + 1) and t.text(i + 1) not in ("and", "or", "xor", "bitand", "bitor", "not_eq")
+        refers = t.text(i + 1) in ("&", "*") and t.text(i - 1) in qualifiers
+        aliases = t.text(i - 1) == "=" and t.text(i - 3) == "using"
+        after_type = t.is_word(i - 1) and t.text(i - 1) not in qualifiers
+        return aliases or refers or (declares and not after_type)
+
+    def _is_variable(self, i: int) -> bool:
+        """Whether a word is declared as a variable, or used as one."""
+        t = self.tokens
+        after = t.is_word(i - 1) or t.text(i - 1) in ("*", "&", ">")
+        after &= t.text(i - 1) not in ("namespace", "const", *SPACES)
+        return t.is_word(i) and after and t.text(i + 1) in ("=", ";", ",", ")", "[", "{")
 
     # --- words ----------------------------------------------------------------------------------------
 
@@ -97,6 +157,8 @@ class Checker:
                 self.report(
                     "std-namespace", i, f"there is no namespace std; metal may have '{t.text(i + 2)}'"
                 )
+            if word == "coherent" and i not in self.syntax.groups:
+                continue
             for pattern, version in SINCE:
                 if re.fullmatch(pattern, word) and self.version < tuple(map(int, version.split("."))):
                     mine = ".".join(map(str, self.version))
@@ -117,6 +179,10 @@ class Checker:
                 for p in self.syntax.parameters(d):
                     # Functions that a kernel hands its arguments on to may repeat what they hold.
                     allowed |= {a.at for a in p.attributes if a.name not in KERNEL_ATTRIBUTES}
+        for i in range(len(self.tokens)):
+            # So may the type of a kernel, which instantiations are declared with.
+            if self.tokens.text(i) in ("typedef", "using"):
+                allowed |= {a.at for a in self._of_arguments(i) if a.name not in KERNEL_ATTRIBUTES}
         for _, attributes in self.syntax.groups.values():
             for a in attributes:
                 if a.kept:
@@ -126,6 +192,9 @@ class Checker:
                         "argument buffers with [[id]] are not supported by metalloid; a struct of pointers is"
                     )
                     self.report("unsupported", a.at, what)
+                elif a.name == "required_threads_per_threadgroup":
+                    what = "a kernel takes any threadgroup size up to its maximum"
+                    self.report("unsupported", a.at, f"[[{a.name}]] is not supported by metalloid: {what}")
                 elif a.name in OTHER_ATTRIBUTES:
                     self.report("unsupported", a.at, f"[[{a.name}]] is beyond kernels on buffers")
                 elif a.name not in ATTRIBUTES:
@@ -139,6 +208,17 @@ class Checker:
                     self.report(
                         "attribute-place", a.at, f"[[{a.name}]] has no meaning here: it belongs to {place}"
                     )
+
+    def _of_arguments(self, i: int) -> Iterator[Attribute]:
+        """The attributes in the parentheses of the declaration at i."""
+        t, depth = self.tokens, 0
+        while i < len(t) and (depth or t.text(i) not in (";", "{", "}")):
+            depth += (t.text(i) == "(") - (t.text(i) == ")")
+            if i in self.syntax.groups:
+                i, attributes = self.syntax.groups[i]
+                yield from attributes if depth else ()
+            else:
+                i += 1
 
     def _index(self, a: Attribute, rule: str, last: int) -> int | None:
         """The index that an attribute gives; None where it has none or it cannot be told."""
@@ -260,6 +340,8 @@ class Checker:
     def _argument(self, d: Declaration, p: Parameter) -> bool:
         """Checks what an argument is; False if what its attributes say is of no use."""
         t = self.tokens
+        if not self.is_linted(p.begin, p.end):
+            return False
         name = f"argument '{self._name(p)}' of kernel '{d.name}'"
         holds = [a for a in p.attributes if a.name in BUILTINS or a.name in LOCATIONS]
         at = p.name_at if p.name_at >= 0 else p.begin
@@ -292,7 +374,9 @@ class Checker:
                 return True
             return False
         if not holds:
-            if not unknown and not any(a.name in OTHER_ATTRIBUTES for a in p.attributes):
+            # A declaration may leave to the definition what arguments hold.
+            other = unknown or any(a.name in OTHER_ATTRIBUTES for a in p.attributes)
+            if d.body is not None and not other:
                 self.report(
                     "argument-attribute",
                     at,
@@ -392,6 +476,8 @@ class Checker:
 
     def _variable(self, d: Declaration) -> None:
         t = self.tokens
+        if not self.is_linted(d.begin, d.end):
+            return
         if d.record:
             if not self.syntax.has_specifier(d, "static", *SPACES, "using", "typedef"):
                 pointer = t.text(d.name_at - 1) in ("*", "&") and t.text(d.name_at + 1) in (";", "=", ",")

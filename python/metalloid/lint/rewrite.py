@@ -7,6 +7,7 @@ the type checker can answer become assertions whose text is the number of a Ques
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass
@@ -17,16 +18,20 @@ from .tokens import Token
 SPACES = {
     "device": "__global",
     "threadgroup": "__local",
-    "constant": "__constant",
+    "constant": "const __constant",  # so that `constexpr constant` is the same type
     "thread": "__private",
 }
 # Names that are free in MSL and words of OpenCL.
-_OPENCL = {
+OPENCL = {
     *("global", "local", "generic", "pipe", "read_only", "write_only", "read_write", "event_t", "sampler_t"),
     *("queue_t", "clk_event_t", "reserve_id_t", "ndrange_t", "addrspace_cast", "vec_step", "image1d_t"),
     *("image2d_t", "image3d_t", "atomic_int", "atomic_uint", "atomic_float", "atomic_bool", "atomic_ulong"),
 }
 RENAMED = "lint_"
+# How a loop is compiled is for Metal alone, and the macros in these are no longer defined.
+_LOOP_PRAGMA = re.compile(r"#\s*pragma\s+(GCC\s+)?(unroll|nounroll|clang\s+loop)\b.*")
+# Literals that are double in C++ and float in MSL.
+_UNSUFFIXED = re.compile(r"(?![\d']*$)[\d']*\.?[\d']*([eE][+-]?[\d']+)?|0[xX][\da-fA-F'.]+[pP][+-]?[\d']+")
 _ASSIGNMENTS = {"=", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "<<="}
 
 
@@ -98,7 +103,7 @@ class Rewriter:
     def written(self, at: int) -> str:
         """A name as it is in the text for clang."""
         text = self.tokens[at].text
-        return RENAMED + text if text in _OPENCL else text
+        return RENAMED + text if text in OPENCL else text
 
     def run(self) -> Rewritten:
         self._words()
@@ -127,7 +132,9 @@ class Rewriter:
                 continue
             if token.kind == "number":
                 if token.text.lower().endswith("bf") and not token.text.lower().startswith("0x"):
-                    self._instead[i] = token.text[:-2]
+                    self._instead[i] = token.text[:-2] + "f"
+                elif _UNSUFFIXED.fullmatch(token.text):
+                    self._instead[i] = token.text + "f"
                 continue
             if token.kind != "word":
                 continue
@@ -140,7 +147,7 @@ class Rewriter:
                 self._instead[i] = "float"
                 if t.text(i - 1) == "long":
                     self._instead[i - 1] = ""
-            elif token.text in _OPENCL:
+            elif token.text in OPENCL:
                 self._instead[i] = RENAMED + token.text
             elif member and is_swizzle(token.text) and t.text(i + 1) != "(":
                 following = t.text(i + 1)
@@ -261,7 +268,7 @@ class Rewriter:
                 return  # its members are those of the class around it
             self._names += 1
             name = f"{RENAMED}unnamed{self._names}"
-            self._before[open_].append(f"{name} ")
+            self._before[open_].append(f" {name} ")
         constructor = copy = assignment = opaque = False
         members: dict[str, None] = {}
         i = open_ + 1
@@ -272,8 +279,9 @@ class Rewriter:
                 inside = [t.text(j) for j in range(i + 2, t.match[i + 1])]
                 copy |= name in inside and "&" in inside and "," not in inside
                 j = t.match[i + 1] + 1
-                while t.text(j) in SPACES and t.text(j) != "constant":  # one is for all others here
-                    self._instead[j] = ""
+                while t.text(j) in SPACES:
+                    # One is for all others here.
+                    self._instead[j] = "__constant" if t.text(j) == "constant" else ""
                     j += 1
             elif text == "operator" and t.text(i + 1) == "=":
                 assignment = True
@@ -515,8 +523,8 @@ class Rewriter:
                 place.append((len(row.encode()) + 1, i))
                 row += text
             place.append((len(row.encode()) + 1, i))
-            text = self._instead.get(i, token.text)
-            row += text
+            if not (token.kind == "pragma" and _LOOP_PRAGMA.match(token.text)):
+                row += self._instead.get(i, token.text)
             for text in self._after.get(i, ()):
                 row += text
         rows.append(row)

@@ -5,6 +5,7 @@ Sections are cited by chapter and title, as the numbers below a chapter differ b
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -146,7 +147,7 @@ RULES = {
         Rule("preprocessor", "macros and includes work out", "1 Introduction, Preprocessing Directives"),
         Rule(
             "unsupported",
-            "textures, ray tracing and the rest of graphics are not linted",
+            "textures, ray tracing, tensors and the rest of graphics are not linted",
             "none: metalloid's own",
         ),
     )
@@ -190,13 +191,23 @@ OTHER_ATTRIBUTES = frozenset(
     )
 )
 
+# Types, and a namespace of types, that are beyond kernels on buffers.
+OTHER_TYPES = re.compile(
+    r"texture(1d|2d|2d_ms|cube)(_array)?|texture3d|texture_buffer|depth(2d|2d_ms|cube)(_array)?|sampler|"
+    r"\w+_function_table|\w*acceleration_structure|intersector|intersection_(query|result|params)|raytracing|"
+    r"imageblock(_slice)?|mesh|mesh_grid_properties|patch_control_point|interpolant|"
+    r"(render|compute)_(pipeline_state|command)|depth_stencil_state|d?extents|"
+    r"tensor(_handle|_inline|_offset)?|cooperative_tensor"
+)
+
 VERSIONS = ("1.0", "1.1", "1.2", "2.0", "2.1", "2.2", "2.3", "2.4", "3.0", "3.1", "3.2", "4.0")
 # Patterns of names, and the version that they came with.
 SINCE = (
     (r"(packed_)?bfloat[234]?|simdgroup_bfloat8x8", "3.1"),
     (r"atomic_float", "3.0"),
     (r"atomic_thread_fence|memory_order_(acquire|release|acq_rel|seq_cst)", "3.2"),
-    (r"thread_scope_(thread|simdgroup|threadgroup|device)", "3.2"),
+    (r"thread_scope_(thread|simdgroup|threadgroup|device|system)|coherent", "3.2"),
+    (r"os_log(_default)?", "3.2"),
     (r"simdgroup_(matrix|float8x8|half8x8|load|store|multiply|multiply_accumulate)", "2.3"),
 )
 

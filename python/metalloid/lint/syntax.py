@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from .tokens import Tokens
@@ -40,9 +39,6 @@ class Parameter:
     space: str
     pointers: int  # how many `*` and `[]`
     reference: bool
-
-    def attribute(self, name: str) -> Attribute | None:
-        return next((a for a in self.attributes if a.name == name), None)
 
 
 @dataclass
@@ -87,9 +83,6 @@ class Syntax:
 
     def has_specifier(self, d: Declaration, *words: str) -> bool:
         return any(self.tokens.text(i) in words for i in self._specifiers(d))
-
-    def specifier(self, d: Declaration, word: str) -> int:
-        return next((i for i in self._specifiers(d) if self.tokens.text(i) == word), -1)
 
     def _specifiers(self, d: Declaration) -> list[int]:
         t, found, i = self.tokens, [], d.specifiers
@@ -187,6 +180,10 @@ class Syntax:
                 end = t.match[i] + 1
                 self.groups[i] = (end, [self._attribute(*part) for part in t.split(i + 2, end - 2)])
                 i = end
+            elif t.text(i) == "coherent" and t.text(i + 1) == "(" and t.match[i + 1] == i + 3:
+                # `coherent(device)` says nothing of the type.
+                self.groups[i] = (i + 4, [])
+                i += 4
             else:
                 i += 1
 
@@ -284,7 +281,8 @@ class Syntax:
                     if d.parameters is None:
                         arguments_end = close + 1
             elif text == "(":
-                named = last >= 0 and (i == last + 1 or i == arguments_end)
+                # Attributes may stand between a name and its arguments.
+                named = last >= 0 and i in map(self.after_attributes, (last + 1, arguments_end))
                 named &= t.text(last) not in _NOT_CALLED and not self._declarator(i)
                 if named and d.parameters is None and not assigned and type_end < 0 and not using:
                     d.parameters = (i + 1, t.match[i])
@@ -343,12 +341,3 @@ class Syntax:
         if t.text(at) != "enum":
             self._scope(d.body[0] + 1, d.body[1], name or "<unnamed>")
         d.name, d.name_at = name, name_at if name else d.body[0]
-
-
-def number(text: str) -> int | None:
-    """The value of an integer literal."""
-    match = re.fullmatch(r"(0[xX][\da-fA-F]+|0[bB][01]+|\d+)[uUlL]*", text.replace("'", ""))
-    if not match:
-        return None
-    digits = match[1]
-    return int(digits, 8 if len(digits) > 1 and digits.isdigit() and digits[0] == "0" else 0)

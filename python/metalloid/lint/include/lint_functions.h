@@ -89,10 +89,6 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(exp, lint_real_t)                                        \
   LINT_F1(exp2, lint_real_t)                                       \
   LINT_F1(exp10, lint_real_t)                                      \
-  LINT_F1(expm1, lint_real_t)                                      \
-  LINT_F1(log1p, lint_real_t)                                      \
-  LINT_F1(erf, lint_real_t)                                        \
-  LINT_F1(erfc, lint_real_t)                                       \
   LINT_F1(fabs, lint_real_t)                                       \
   LINT_F1(abs, lint_result_t)                                      \
   LINT_F2(fdim, lint_real_t)                                       \
@@ -108,11 +104,6 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(log, lint_real_t)                                        \
   LINT_F1(log2, lint_real_t)                                       \
   LINT_F1(log10, lint_real_t)                                      \
-  LINT_F2(max, lint_result_t)                                      \
-  LINT_F3(max3, lint_result_t)                                     \
-  LINT_F3(median3, lint_result_t)                                  \
-  LINT_F2(min, lint_result_t)                                      \
-  LINT_F3(min3, lint_result_t)                                     \
   LINT_F2(nextafter, lint_real_t)                                  \
   LINT_F2(pow, lint_real_t)                                        \
   LINT_F2(powr, lint_real_t)                                       \
@@ -127,7 +118,6 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F1(tanh, lint_real_t)                                       \
   LINT_F1(tanpi, lint_real_t)                                      \
   LINT_F1(trunc, lint_real_t)                                      \
-  LINT_F3(clamp, lint_result_t)                                    \
   LINT_F3(mix, lint_real_t)                                        \
   LINT_F1(saturate, lint_real_t)                                   \
   LINT_F1(sign, lint_real_t)                                       \
@@ -159,14 +149,51 @@ using lint_integer_t = enable_if_t<is_integral<lint_element_of<lint_common_t<A>>
   LINT_F2(reflect, lint_real_t)                                    \
   template <class A, class B, class C>                             \
   lint_real_t<A, B> refract(A, B, C);
+#define LINT_EXTREMES(R) \
+  LINT_F2(max, R)        \
+  LINT_F2(min, R)        \
+  LINT_F3(max3, R)       \
+  LINT_F3(median3, R)    \
+  LINT_F3(min3, R)       \
+  LINT_F3(clamp, R)
 LINT_MATH
 namespace fast {
 LINT_MATH
-}
+LINT_EXTREMES(lint_result_t)
+}  // namespace fast
 namespace precise {
 LINT_MATH
-}
+LINT_EXTREMES(lint_result_t)
+}  // namespace precise
 #undef LINT_MATH
+// These are there for each type of number: a mixture of two has more than one meaning.
+template <bool, class... A>
+struct lint_overloaded {};
+template <class... A>
+struct lint_overloaded<true, A...> : type_identity<lint_result_t<A...>> {};
+template <class... A>
+using lint_overloaded_t =
+    typename lint_overloaded<(lint_is_vector<A> || ...) || (is_same<A, bfloat>::value && ...), A...>::type;
+LINT_EXTREMES(lint_overloaded_t)
+#undef LINT_EXTREMES
+#define LINT_NUMBER(T)          \
+  constexpr T max(T, T);        \
+  constexpr T min(T, T);        \
+  constexpr T max3(T, T, T);    \
+  constexpr T median3(T, T, T); \
+  constexpr T min3(T, T, T);    \
+  constexpr T clamp(T, T, T);
+LINT_NUMBER(char)
+LINT_NUMBER(uchar)
+LINT_NUMBER(short)
+LINT_NUMBER(ushort)
+LINT_NUMBER(int)
+LINT_NUMBER(uint)
+LINT_NUMBER(long)
+LINT_NUMBER(ulong)
+LINT_NUMBER(half)
+LINT_NUMBER(float)
+#undef LINT_NUMBER
 
 #define LINT_FLAG(name) LINT_F1(name, lint_flag_t)
 LINT_FLAG(isfinite)
@@ -260,23 +287,32 @@ struct numeric_limits {
 
 // --- matrices --------------------------------------------------------------------------------------
 
+// Columns in braces, as `{{1, 0}, {0, 1}}`, have no type that a template could take them by.
+#define LINT_MADE(space)                                                                                    \
+  template <class S, enable_if_t<__is_convertible_to(S, T), int> = 0>                                       \
+  constexpr explicit matrix(S) space : columns() {}                                                         \
+  constexpr matrix(column, column) space : columns() { static_assert(C == 2, LINT_PARTS); }                 \
+  constexpr matrix(column, column, column) space : columns() { static_assert(C == 3, LINT_PARTS); }         \
+  constexpr matrix(column, column, column, column) space : columns() { static_assert(C == 4, LINT_PARTS); } \
+  template <class A, class B, class... P>                                                                   \
+  constexpr matrix(A, B, P...) space : columns() {                                                          \
+    static_assert(lint_width_of<A> + lint_width_of<B> + (0 + ... + lint_width_of<P>) == C * R, LINT_PARTS); \
+  }                                                                                                         \
+  template <class U>                                                                                        \
+  constexpr explicit matrix(matrix<U, C, R>) space : columns() {}
+#define LINT_PARTS "[matrix] needs its columns or all of its elements"
 template <class T, int C, int R>
 struct matrix {
-  vec<T, R> columns[C];
+  using column = vec<T, R>;
+  column columns[C];
 
   LINT_COPIES(matrix)
-  template <class S, enable_if_t<__is_convertible_to(S, T), int> = 0>
-  constexpr explicit matrix(S) : columns() {}
-  template <class A, class B, class... P>
-  constexpr matrix(A, B, P...) : columns() {
-    static_assert(lint_width_of<A> + lint_width_of<B> + (0 + ... + lint_width_of<P>) == C * R,
-                  "[matrix] needs its columns or all of its elements");
-  }
-  template <class U>
-  constexpr explicit matrix(matrix<U, C, R>) : columns() {}
-  using column = vec<T, R>;
+  LINT_MADE()
+  LINT_MADE(__constant)
   LINT_ELEMENTS(column)
 };
+#undef LINT_MADE
+#undef LINT_PARTS
 template <class T, int C, int R>
 matrix<T, C, R> operator+(matrix<T, C, R>, matrix<T, C, R>);
 template <class T, int C, int R>
@@ -381,6 +417,7 @@ enum thread_scope {
   thread_scope_simdgroup = 1,
   thread_scope_threadgroup = 2,
   thread_scope_device = 3,
+  thread_scope_system = 4,
 };
 enum memory_order {
   memory_order_relaxed = 0,
@@ -576,6 +613,7 @@ struct os_log {
   LINT_LOG(log_fault)
 #undef LINT_LOG
 };
+inline constexpr __constant os_log os_log_default("", "");
 
 }  // namespace metal
 

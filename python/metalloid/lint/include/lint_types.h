@@ -35,9 +35,10 @@ typedef __bf16 bfloat;
 
 // Copies out of `constant`, which MSL has for every class. All other spaces are `__generic` to `this` and to
 // references, and the copies that C++ makes take those.
-#define LINT_COPY_CONSTRUCTORS(C) \
-  C(const C&) = default;          \
-  C(const __constant C&) = default;
+#define LINT_COPY_CONSTRUCTORS(C)   \
+  C(const C&) = default;            \
+  C(const __constant C&) = default; \
+  C(const __constant C&) __constant = default;
 // A template, so that `x = {...}` has one meaning.
 #define LINT_ASSIGNMENTS(C)                                                              \
   C& operator=(const C&) = default;                                                      \
@@ -148,6 +149,9 @@ struct remove_addrspace : type_identity<T> {};
   struct remove_addrspace<space T> : type_identity<T> {};
 LINT_READABLE(LINT_SPACE)
 #undef LINT_SPACE
+// `constant` is rewritten to this.
+template <class T>
+struct remove_addrspace<const __constant T> : type_identity<T> {};
 template <class T>
 using remove_reference_t = typename remove_reference<T>::type;
 template <class T>
@@ -214,6 +218,7 @@ struct is_array<T[N]> : true_type {};
 LINT_ASK(is_enum, __is_enum(T))
 LINT_ASK(is_union, __is_union(T))
 LINT_ASK(is_class, __is_class(T))
+LINT_ASK(has_virtual_destructor, __has_virtual_destructor(T))
 LINT_ASK(is_polymorphic, __is_polymorphic(T))
 LINT_ASK(is_abstract, __is_abstract(T))
 LINT_ASK(is_final, __is_final(T))
@@ -221,6 +226,7 @@ LINT_ASK(is_trivial, __is_trivial(T))
 LINT_ASK(is_trivially_copyable, __is_trivially_copyable(T))
 LINT_ASK(is_standard_layout, __is_standard_layout(T))
 LINT_ASK(is_pod, __is_pod(T))
+LINT_ASK(is_literal_type, __is_literal_type(T))
 LINT_ASK(is_function, __is_function(T))
 LINT_ASK(is_reference, __is_reference(T))
 LINT_ASK(is_lvalue_reference, __is_lvalue_reference(T))
@@ -251,8 +257,12 @@ template <class A, class B>
 struct is_base_of : bool_constant<__is_base_of(A, B)> {};
 template <class A, class B>
 struct is_assignable : bool_constant<__is_assignable(A, B)> {};
+template <class A, class B>
+struct is_trivially_assignable : bool_constant<__is_trivially_assignable(A, B)> {};
 template <class T, class... A>
 struct is_constructible : bool_constant<__is_constructible(T, A...)> {};
+template <class T, class... A>
+struct is_trivially_constructible : bool_constant<__is_trivially_constructible(T, A...)> {};
 template <class T>
 struct alignment_of : integral_constant<size_t, alignof(T)> {};
 template <class T>
@@ -314,6 +324,22 @@ LINT_VALUE(is_convertible, bool)
 LINT_VALUE(is_base_of, bool)
 LINT_VALUE(is_assignable, bool)
 LINT_VALUE(is_constructible, bool)
+LINT_VALUE(has_virtual_destructor, bool)
+LINT_VALUE(is_abstract, bool)
+LINT_VALUE(is_compound, bool)
+LINT_VALUE(is_copy_assignable, bool)
+LINT_VALUE(is_final, bool)
+LINT_VALUE(is_fundamental, bool)
+LINT_VALUE(is_literal_type, bool)
+LINT_VALUE(is_move_assignable, bool)
+LINT_VALUE(is_null_pointer, bool)
+LINT_VALUE(is_object, bool)
+LINT_VALUE(is_pod, bool)
+LINT_VALUE(is_polymorphic, bool)
+LINT_VALUE(is_trivially_assignable, bool)
+LINT_VALUE(is_trivially_constructible, bool)
+LINT_VALUE(is_trivially_copy_constructible, bool)
+LINT_VALUE(is_trivially_default_constructible, bool)
 LINT_VALUE(conjunction, bool)
 LINT_VALUE(disjunction, bool)
 LINT_VALUE(negation, bool)
@@ -372,6 +398,11 @@ constexpr T&& forward(remove_reference_t<T>& x) {
   void swap(space T& a, space T& b);
 LINT_WRITABLE(LINT_SPACE)
 #undef LINT_SPACE
+#define LINT_SPACE(space)         \
+  template <class T, class U = T> \
+  T exchange(space T&, U&&);
+LINT_WRITABLE(LINT_SPACE)
+#undef LINT_SPACE
 template <class T, T... I>
 struct integer_sequence {
   using value_type = T;
@@ -386,7 +417,8 @@ using make_index_sequence = make_integer_sequence<size_t, N>;
 
 // --- vectors ---------------------------------------------------------------------------------------
 
-// Components under both of their names. Unions without a name have no copies out of `constant`.
+// Components under both of their names. Unions without a name have no copies out of `constant`, and what lies
+// there has constructors of its own.
 #define LINT_COMPONENTS                              \
   lint_components() = default;                       \
   lint_components(const lint_components&) = default; \
@@ -397,7 +429,9 @@ template <class T>
 struct lint_components<T, 2> {
   LINT_COMPONENTS
   constexpr lint_components(T x, T y) : x(x), y(y) {}
+  constexpr lint_components(T x, T y) __constant : x(x), y(y) {}
   constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y) {}
+  constexpr lint_components(const lint_components& o) __constant : x(o.x), y(o.y) {}
   union {
     T x, r;
   };
@@ -409,7 +443,9 @@ template <class T>
 struct lint_components<T, 3> {
   LINT_COMPONENTS
   constexpr lint_components(T x, T y, T z) : x(x), y(y), z(z) {}
+  constexpr lint_components(T x, T y, T z) __constant : x(x), y(y), z(z) {}
   constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y), z(o.z) {}
+  constexpr lint_components(const lint_components& o) __constant : x(o.x), y(o.y), z(o.z) {}
   union {
     T x, r;
   };
@@ -424,7 +460,9 @@ template <class T>
 struct lint_components<T, 4> {
   LINT_COMPONENTS
   constexpr lint_components(T x, T y, T z, T w) : x(x), y(y), z(z), w(w) {}
+  constexpr lint_components(T x, T y, T z, T w) __constant : x(x), y(y), z(z), w(w) {}
   constexpr lint_components(const __constant lint_components& o) : x(o.x), y(o.y), z(o.z), w(o.w) {}
+  constexpr lint_components(const lint_components& o) __constant : x(o.x), y(o.y), z(o.z), w(o.w) {}
   union {
     T x, r;
   };
@@ -573,39 +611,48 @@ constexpr bool lint_components_exist() {
     static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
     return vec<T, sizeof...(I)>();                                                                \
   }
-#define LINT_VECTOR(V)                                                                              \
-  using element_type = T;                                                                           \
-  using storage = lint_components<T, N>;                                                            \
-  LINT_COPIES(V)                                                                                    \
+#define LINT_MADE(V, space)                                                                         \
   template <class S, enable_if_t<!lint_is_vector<S> && __is_convertible_to(S, T), int> = 0>         \
-  constexpr V(S s) : storage(lint_splat<T, N>(T(s))) {}                                             \
+  constexpr V(S s) space : storage(lint_splat<T, N>(T(s))) {}                                       \
   template <class A, class B, class... P, enable_if_t<lint_are_parts<T, N, A, B, P...>(), int> = 0> \
-  constexpr V(A a, B b, P... p) : storage(lint_join<T, N>(a, b, p...)) {}                           \
+  constexpr V(A a, B b, P... p) space : storage(lint_join<T, N>(a, b, p...)) {}                     \
   template <class U>                                                                                \
-  constexpr explicit V(vec<U, N> v) : storage(lint_join<T, N>(v)) {}                                \
+  constexpr explicit V(vec<U, N> v) space : storage(lint_join<T, N>(v)) {}                          \
   template <class U>                                                                                \
-  constexpr explicit V(lint_packed_vec<U, N> v) : storage(lint_join<T, N>(v)) {}                    \
-  LINT_ELEMENTS(T)                                                                                  \
-  LINT_VECTOR_SWIZZLE(__generic)                                                                    \
-  LINT_VECTOR_SWIZZLE(__constant)                                                                   \
-  template <int... I>                                                                               \
-  lint_swizzle_ref<vec<T, N>, I...> sw_ref(lint_swizzle<I...>) {                                    \
-    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components");   \
-    return {};                                                                                      \
+  constexpr explicit V(lint_packed_vec<U, N> v) space : storage(lint_join<T, N>(v)) {}
+#define LINT_VECTOR(V)                                                                            \
+  using element_type = T;                                                                         \
+  using storage = lint_components<T, N>;                                                          \
+  LINT_COPIES(V)                                                                                  \
+  LINT_MADE(V, )                                                                                  \
+  LINT_MADE(V, __constant)                                                                        \
+  LINT_ELEMENTS(T)                                                                                \
+  LINT_VECTOR_SWIZZLE(__generic)                                                                  \
+  LINT_VECTOR_SWIZZLE(__constant)                                                                 \
+  template <int... I>                                                                             \
+  lint_swizzle_ref<vec<T, N>, I...> sw_ref(lint_swizzle<I...>) {                                  \
+    static_assert(lint_components_exist<N, I...>(), "[swizzle] the vector has fewer components"); \
+    return {};                                                                                    \
   }
 
 template <class T, int N>
 struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : lint_components<T, N> {
   LINT_VECTOR(vec)
   constexpr vec(lint_packed_vec<T, N> v) : storage(lint_join<T, N>(v)) {}
+  constexpr vec(lint_packed_vec<T, N> v) __constant : storage(lint_join<T, N>(v)) {}
 };
 template <class T, int N>
 struct lint_packed_vec : lint_components<T, N> {
   LINT_VECTOR(lint_packed_vec)
   constexpr lint_packed_vec(vec<T, N> v) : storage(lint_join<T, N>(v)) {}
+  constexpr lint_packed_vec(vec<T, N> v) __constant : storage(lint_join<T, N>(v)) {}
 };
 #undef LINT_VECTOR
+#undef LINT_MADE
 #undef LINT_VECTOR_SWIZZLE
+
+template <class T, int N>
+using packed_vec = lint_packed_vec<T, N>;
 
 template <class A>
 constexpr lint_vector_of<A> lint_unpacked(A a);
@@ -676,20 +723,36 @@ LINT_WRITABLE(LINT_SPACE)
 #undef LINT_SPACE
 #undef LINT_ASSIGN
 
-#define LINT_NAMES(T)            \
-  typedef metal::vec<T, 2> T##2; \
-  typedef metal::vec<T, 3> T##3; \
-  typedef metal::vec<T, 4> T##4;
-#define LINT_PACKED_NAMES(T)                          \
-  typedef metal::lint_packed_vec<T, 2> packed_##T##2; \
-  typedef metal::lint_packed_vec<T, 3> packed_##T##3; \
-  typedef metal::lint_packed_vec<T, 4> packed_##T##4;
-#define LINT_EACH(M) \
-  M(bool) M(char) M(uchar) M(short) M(ushort) M(int) M(uint) M(long) M(ulong) M(half) M(float) M(bfloat)
-LINT_EACH(LINT_NAMES)
-LINT_EACH(LINT_PACKED_NAMES)
-
 }  // namespace metal
+
+#define LINT_NAMES(T)                            \
+  typedef metal::vec<T, 2> T##2;                 \
+  typedef metal::vec<T, 3> T##3;                 \
+  typedef metal::vec<T, 4> T##4;                 \
+  typedef metal::packed_vec<T, 2> packed_##T##2; \
+  typedef metal::packed_vec<T, 3> packed_##T##3; \
+  typedef metal::packed_vec<T, 4> packed_##T##4; \
+  namespace metal {                              \
+  using ::T##2;                                  \
+  using ::T##3;                                  \
+  using ::T##4;                                  \
+  using ::packed_##T##2;                         \
+  using ::packed_##T##3;                         \
+  using ::packed_##T##4;                         \
+  }
+LINT_NAMES(bool)
+LINT_NAMES(char)
+LINT_NAMES(uchar)
+LINT_NAMES(short)
+LINT_NAMES(ushort)
+LINT_NAMES(int)
+LINT_NAMES(uint)
+LINT_NAMES(long)
+LINT_NAMES(ulong)
+LINT_NAMES(half)
+LINT_NAMES(float)
+LINT_NAMES(bfloat)
+#undef LINT_NAMES
 
 // --- what the rewritten text calls -----------------------------------------------------------------
 

@@ -575,6 +575,26 @@ template [[host_name("add_half_5")]] kernel void add<half, 5>(device half*, uint
     assert y.tolist() == [5, 5, 5, 5]
 
 
+def test_traits_that_metal_lacks_can_be_defined_in_its_namespace(device):
+    """As MLX's type_traits.h does."""
+    source = """
+        #include <metal_stdlib>
+        namespace metal {
+        template <typename T> struct is_empty : metal::bool_constant<__is_empty(T)> {};
+        template <typename T> constexpr constant bool is_empty_v = is_empty<T>::value;
+        template <typename... Ts> struct make_void { typedef void type; };
+        template <typename... Ts> using void_t = typename make_void<Ts...>::type;
+        template <typename T> struct pointer_element {};
+        }
+        struct Nothing {};
+        kernel void k(device int* y [[buffer(0)]]) { y[0] = metal::is_empty_v<Nothing> + 2 * metal::is_empty_v<int>; }
+    """
+    y = device.zeros(1, "int32")
+    with device.commands() as cmd:
+        cmd.dispatch(device.compile(source).kernel("k"), threads=1, threadgroup=1, args=[y])
+    assert y.item() == 1
+
+
 def test_a_kernel_that_is_not_there(dev):
     library = dev.compile(source("y[i] = 7;"))
     for wanted in ("nobody", "", "k "):

@@ -13,8 +13,8 @@ parsed by libclang for arm64-apple-macos14.0 against the newest headers. A use o
   such an object, the system is new enough. Methods of such an object need no guard at all.
 
 Enumerators may be compared with at any time. A number must not become a value of an enumeration that has
-newer ones, as nobody knows which it is. Structs, constants with a value and inline functions are no part of
-the system. A template's calls that depend on its arguments are judged by name.
+newer ones, as nobody knows which it is, unless a comment `// availability: ...` in the three lines up to it
+says how the system was asked. Structs, constants with a value and inline functions are no part of the system. A template's calls that depend on its arguments are judged by name.
 
     python tools/macos_availability.py [--apple DIR] [--stubs DIR] [FILE.cpp...]
     python tools/macos_availability.py --self-test
@@ -435,6 +435,9 @@ class Walker:
         if not release or not operands or operands[-1].type.get_canonical() == made:
             return
         where = cursor.location
+        before = Path(where.file.name).read_text().splitlines()[max(where.line - 3, 0) : where.line]
+        if any("// availability: " in line for line in before):
+            return
         self.findings.add(
             Finding(
                 where.file.name.removeprefix(self.root),

@@ -37,6 +37,7 @@ MTL::LanguageVersion version_of(const std::string& name) {
   std::string all;
   for (const Version& version : kVersions) {
     const bool newest = known.newest == version.name;
+    // availability: language() has asked the system for its version.
     if (name.empty() ? newest : name == version.name)
       return static_cast<MTL::LanguageVersion>(version.number);
     all += (all.empty() ? "" : ", ") + std::string(version.name);

@@ -157,8 +157,9 @@ using remove_addrspace = type_identity<T>;
 template <class T>
 using remove_addrspace_t = T;
 
+// Metal has no void_t and no is_empty: kernels define their own in its namespace.
 template <class...>
-using void_t = void;
+using void_of = void;
 template <class T>
 using remove_all_extents_t = typename remove_all_extents<T>::type;
 template <class T>
@@ -258,7 +259,6 @@ struct is_void : is_same<void, remove_cv_t<T>> {};
 SOFTMETAL_ASK1(is_enum)
 SOFTMETAL_ASK1(is_union)
 SOFTMETAL_ASK1(is_class)
-SOFTMETAL_ASK1(is_empty)
 SOFTMETAL_ASK1(is_polymorphic)
 SOFTMETAL_ASK1(is_abstract)
 SOFTMETAL_ASK1(is_final)
@@ -435,7 +435,7 @@ inline constexpr size_t extent_v = extent<T, I>::value;
 template <class, class F, class... A>
 struct invoke_result_base {};
 template <class F, class... A>
-struct invoke_result_base<void_t<decltype(declval<F>()(declval<A>()...))>, F, A...> {
+struct invoke_result_base<void_of<decltype(declval<F>()(declval<A>()...))>, F, A...> {
   using type = decltype(declval<F>()(declval<A>()...));
 };
 template <class F, class... A>

@@ -587,7 +587,9 @@ def test_traits_that_metal_lacks_can_be_defined_in_its_namespace(device):
         template <typename T> struct pointer_element {};
         }
         struct Nothing {};
-        kernel void k(device int* y [[buffer(0)]]) { y[0] = metal::is_empty_v<Nothing> + 2 * metal::is_empty_v<int>; }
+        kernel void k(device int* y [[buffer(0)]]) {
+          y[0] = metal::is_empty_v<Nothing> + 2 * metal::is_empty_v<int>;
+        }
     """
     y = device.zeros(1, "int32")
     with device.commands() as cmd:

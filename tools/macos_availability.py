@@ -14,7 +14,8 @@ parsed by libclang for arm64-apple-macos14.0 against the newest headers. A use o
 
 Enumerators may be compared with at any time. A number must not become a value of an enumeration that has
 newer ones, as nobody knows which it is, unless a comment `// availability: ...` in the three lines up to it
-says how the system was asked. Structs, constants with a value and inline functions are no part of the system. A template's calls that depend on its arguments are judged by name.
+says how the system was asked. Structs, constants with a value and inline functions are no part of the system.
+A template's calls that depend on its arguments are judged by name.
 
     python tools/macos_availability.py [--apple DIR] [--stubs DIR] [FILE.cpp...]
     python tools/macos_availability.py --self-test
@@ -719,6 +720,8 @@ _CASES = [
     ("#struct A { A() : v(MTL::Version4) {} MTL::Version v; };", 1),
     ("#const MTL::Version all[] = {MTL::Version3, MTL::Version4};", 1),
     ("#template <class T> struct S { void f(T t) { auto g = [&] { MTL::CreateNewer(); }; g(); } };", 1),
+    # Last, as the comment counts for the lines after it, too.
+    ("wanted = MTL::Version(3);  // availability: asked\n", 0),
 ]
 
 

@@ -64,8 +64,8 @@ void stray_thread(const SoftmetalThread* thread) {
 }
 
 const SoftmetalArgument stamp_arguments[] = {
-    {"stamp", "ulong", 0, test::kULong, 8, 8, 0, test::kDevice, test::kReadWrite, 0, -1},
-    {"microseconds", "ulong", 1, test::kULong, 8, 8, 0, test::kConstant, test::kRead, 1, -1},
+    {"stamp", "ulong", 0, test::kULong, 8, 8, 0, test::kDevice, test::kReadWrite, 0, -1, 0},
+    {"microseconds", "ulong", 1, test::kULong, 8, 8, 0, test::kConstant, test::kRead, 1, -1, 0},
 };
 constexpr auto kGroups = SOFTMETAL_MODE_THREADGROUPS;
 const SoftmetalKernel cpu_kernels[] = {test::kernel("stamp", stamp, kGroups, 1, stamp_arguments)};

@@ -29,7 +29,7 @@ void busy(const SoftmetalLaunch*, char*, uint64_t begin, uint64_t end) {
 }
 
 const SoftmetalArgument arguments[] = {{"x", "float", 0, MTL::DataTypeFloat, 4, 4, SOFTMETAL_ARGUMENT_BUFFER,
-                                        SOFTMETAL_SPACE_DEVICE, SOFTMETAL_ACCESS_READ_WRITE, 0, -1}};
+                                        SOFTMETAL_SPACE_DEVICE, SOFTMETAL_ACCESS_READ_WRITE, 0, -1, 0}};
 
 SoftmetalKernel kernel(const char* name, SoftmetalRun run, SoftmetalMode mode) {
   SoftmetalKernel made{};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 
 import metalloid as ml
@@ -151,8 +152,8 @@ def test_an_integer_division_by_zero_has_a_result(device, rng, dtype):
         np.testing.assert_array_equal(row, bits.view(dtype), expression)
 
 
-@pytest.mark.parametrize("device_name", ["cpu", "simt"])
-def test_other_divisions_by_zero_go_to_who_handled_them(device_name):
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have a result for all")
+def test_other_divisions_by_zero_go_to_who_handled_them(device):
     """Those of other code go to handlers that were there before kernels were loaded, and that came later."""
     code = """
         import ctypes, faulthandler, sys, metalloid as ml, numpy as np
@@ -169,7 +170,7 @@ def test_other_divisions_by_zero_go_to_who_handled_them(device_name):
         ctypes.CDLL(None).div(1, 0)
         """
     for early, late in ((False, False), (True, False), (False, True), (True, True)):
-        done = run_python(code.format(name=device_name, early=early, late=late))
+        done = run_python(code.format(name=device.name, early=early, late=late))
         assert done.stdout == "before\n", done.stderr
         assert done.returncode == -signal.SIGFPE
         assert ("Fatal Python error: Floating point exception" in done.stderr) == (early or late), done.stderr

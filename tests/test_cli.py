@@ -3,15 +3,20 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import metalloid as ml
 import numpy as np
 import pytest
 from metalloid import _jit
+from metalloid.cli import bench
 from support import skip_if_lacking
+
+README = Path(__file__).resolve().parents[1] / "README.md"
 
 
 def metalloid(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -89,6 +94,15 @@ def test_bench_measures_what_a_dispatch_costs(tmp_path):
     assert all(size["median"] > 0 and (size["per_doubling"] or i == 0) for i, size in enumerate(growth))
     if "--picture" in arguments:
         assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(not README.exists(), reason="needs the sources of the package")
+def test_the_readme_has_a_row_for_everything_that_bench_measures():
+    found = re.findall(r"^\| ([\w =]+) \| \S+ \| (f32|bf16) \|", README.read_text(), re.MULTILINE)
+    types = {"float32": "f32", "bfloat16": "bf16"}
+    assert found == [
+        (f"{case.operation} {case.form}".strip(), types[str(case.dtype)]) for case in bench.cases()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -221,11 +221,13 @@ def test_gpu_time_measures_the_work(dev):
         cmd = dev.commands()
         for _ in range(times):
             ml.ops.rms_norm(cmd, x, out=y)
+        start = time.perf_counter()
         cmd.commit_and_wait()
+        assert 0 < cmd.gpu_time <= time.perf_counter() - start
         return cmd.gpu_time
 
-    gpu_time(1)  # pays for fresh pages
-    assert gpu_time(2) < gpu_time(40)
+    # The best of several, as others may run in between.
+    assert min(gpu_time(2) for _ in range(10)) < min(gpu_time(40) for _ in range(5))
 
 
 def test_thousands_of_dispatches_leave_nothing_behind(dev, x):

@@ -110,8 +110,9 @@ NS::SharedPtr<MTL::Library> compile(MTL::Device* metal, const CompileRequest& re
   if (!macros.empty()) options->setPreprocessorMacros(dictionary_of(macros).get());
 
   std::string source = flatten_includes(request.source, {.name = name, .path = request.path}, paths);
-  arguments = SourceArguments(source);
-  return NS::TransferPtr(metal->newLibrary(ns_string(source).get(), options.get(), error));
+  auto library = NS::TransferPtr(metal->newLibrary(ns_string(source).get(), options.get(), error));
+  arguments = SourceArguments(std::move(source));
+  return library;
 }
 
 std::shared_ptr<Library> Device::compile(const CompileRequest& request) {

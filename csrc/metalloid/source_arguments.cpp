@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <mutex>
+#include <utility>
 
 namespace metalloid {
 
@@ -135,10 +137,19 @@ std::optional<SourceArguments::Argument> read_parameter(const Tokens& tokens, si
 
 }  // namespace
 
-SourceArguments::SourceArguments(std::string_view source) {
+struct SourceArguments::Declarations {
+  std::once_flag once;
+  std::string source;  // until it has been read
+  std::set<std::string, std::less<>> functions, literals;
+  std::vector<Argument> arguments;
+
+  void read();
+};
+
+void SourceArguments::Declarations::read() {
   const Tokens tokens(source);
   for (size_t at = 0; at < tokens.size(); ++at) {
-    if (tokens[at][0] == '"') literals_.emplace(tokens[at].substr(1));
+    if (tokens[at][0] == '"') literals.emplace(tokens[at].substr(1));
     if (tokens[at] != "kernel") continue;
     size_t open = at + 1;
     const size_t most = std::min(tokens.size(), at + kMostBefore);
@@ -152,7 +163,7 @@ SourceArguments::SourceArguments(std::string_view source) {
     if (open >= most || tokens[open] != "(" || tokens.past(open) == tokens.size()) continue;
     const std::string function(function_before(tokens, open, at + 1));
     if (function.empty()) continue;
-    functions_.insert(function);
+    functions.insert(function);
     const size_t close = tokens.past(open) - 1;
     at = close;
     int angles = 0;
@@ -163,7 +174,7 @@ SourceArguments::SourceArguments(std::string_view source) {
       if (i == close || (token == "," && angles <= 0)) {
         if (auto argument = read_parameter(tokens, begin, i)) {
           argument->kernel = function;
-          arguments_.push_back(std::move(*argument));
+          arguments.push_back(std::move(*argument));
         }
         begin = i + 1;
         angles = 0;
@@ -172,12 +183,26 @@ SourceArguments::SourceArguments(std::string_view source) {
       }
     }
   }
+  source = {};
 }
 
+SourceArguments::SourceArguments(std::string source) : declarations_(std::make_shared<Declarations>()) {
+  declarations_->source = std::move(source);
+}
+
+const SourceArguments::Declarations& SourceArguments::declared() const {
+  static const Declarations none;
+  if (!declarations_) return none;
+  std::call_once(declarations_->once, [this] { declarations_->read(); });
+  return *declarations_;
+}
+
+bool SourceArguments::has(std::string_view kernel) const { return declared().functions.contains(kernel); }
+
 std::string_view SourceArguments::address_space(std::string_view kernel, std::string_view argument) const {
-  const bool anywhere = !has(kernel) && literals_.contains(kernel);
+  const bool anywhere = !has(kernel) && declared().literals.contains(kernel);
   std::optional<std::string_view> found;
-  for (const Argument& each : arguments_) {
+  for (const Argument& each : declared().arguments) {
     if (each.name != argument || (!anywhere && each.kernel != kernel)) continue;
     if (found && *found != each.address_space) return {};
     found = each.address_space;
@@ -187,7 +212,7 @@ std::string_view SourceArguments::address_space(std::string_view kernel, std::st
 
 std::vector<SourceArguments::Argument> SourceArguments::switched(std::string_view kernel) const {
   std::vector<Argument> found;
-  std::copy_if(arguments_.begin(), arguments_.end(), std::back_inserter(found),
+  std::copy_if(declared().arguments.begin(), declared().arguments.end(), std::back_inserter(found),
                [&](const Argument& each) { return each.switched && each.kernel == kernel; });
   return found;
 }

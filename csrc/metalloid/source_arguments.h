@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -11,7 +12,8 @@
 namespace metalloid {
 
 // Reads declarations as they are written, without expanding macros. What it does not find or understand, and
-// where there is more than one answer, is not known.
+// where there is more than one answer, is not known. Reads when it is first asked, which off the Mac nobody
+// does. Safe to ask from any thread.
 class SourceArguments {
  public:
   struct Argument {
@@ -23,19 +25,20 @@ class SourceArguments {
   };
 
   SourceArguments() = default;
-  explicit SourceArguments(std::string_view source);
+  explicit SourceArguments(std::string source);
 
   // Whether a function of that name is a kernel.
-  bool has(std::string_view kernel) const { return functions_.contains(kernel); }
+  bool has(std::string_view kernel) const;
   // "device", "constant" or "threadgroup"; empty: not known. The kernel may be named by [[host_name()]].
   std::string_view address_space(std::string_view kernel, std::string_view argument) const;
   // The arguments of a kernel that function constants may switch off.
   std::vector<Argument> switched(std::string_view kernel) const;
 
  private:
-  std::set<std::string, std::less<>> functions_;
-  std::set<std::string, std::less<>> literals_;
-  std::vector<Argument> arguments_;
+  struct Declarations;
+  const Declarations& declared() const;
+
+  std::shared_ptr<Declarations> declarations_;  // null: of no source
 };
 
 }  // namespace metalloid

@@ -35,13 +35,7 @@ def pytest_pyfunc_call():
         raise
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup():
-    try:
-        return (yield)
-    except ml.DeviceError as error:
-        skip_if_lacking(error)
-        raise
+pytest_fixture_setup = pytest_pyfunc_call
 
 
 @pytest.fixture(scope="session")

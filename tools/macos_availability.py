@@ -439,13 +439,14 @@ class Walker:
         before = Path(where.file.name).read_text().splitlines()[max(where.line - 3, 0) : where.line]
         if any("// availability: " in line for line in before):
             return
-        self.findings.add(
-            Finding(
-                where.file.name.removeprefix(self.root),
-                where.line,
-                f"a number becomes {made.spelling}, which has values of macOS {release}: name the enumerator",
-            )
+        self._find(
+            cursor,
+            f"a number becomes {made.spelling}, which has values of macOS {release}: name the enumerator",
         )
+
+    def _find(self, cursor: ci.Cursor, message: str) -> None:
+        where = cursor.location
+        self.findings.add(Finding(where.file.name.removeprefix(self.root), where.line, message))
 
     def _use(self, cursor: ci.Cursor, path: list[ci.Cursor]) -> None:
         name = cursor.spelling
@@ -462,13 +463,8 @@ class Walker:
         if known and known + (0,) * (len(wanted) - len(known)) >= wanted:
             return
         said = f"is guarded for macOS {'.'.join(map(str, known))} only" if known else "is not guarded"
-        where = cursor.location
-        self.findings.add(
-            Finding(
-                where.file.name.removeprefix(self.root),
-                where.line,
-                f"{what} is of macOS {release} and {said}: ask {GUARD}() for a feature of it first",
-            )
+        self._find(
+            cursor, f"{what} is of macOS {release} and {said}: ask {GUARD}() for a feature of it first"
         )
 
     def _need(self, name: str, target: ci.Cursor | None, path: list[ci.Cursor]):

@@ -337,15 +337,20 @@ TEST_CASE("function constants specialise a kernel") {
   }
 }
 
-TEST_CASE("reflection tells what a kernel takes") {
-  Bench bench;
-  auto function = NS::TransferPtr(bench.library->newFunction(string("groups")));
+static const MTL::ComputePipelineReflection* reflection_of(const Bench& bench, const char* kernel) {
+  auto function = NS::TransferPtr(bench.library->newFunction(string(kernel)));
   MTL::ComputePipelineReflection* reflection = nullptr;
   NS::Error* error = nullptr;
   auto pipeline = NS::TransferPtr(bench.device->newComputePipelineState(
       function.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
       &error));
   REQUIRE(reflection);
+  return reflection;
+}
+
+TEST_CASE("reflection tells what a kernel takes") {
+  Bench bench;
+  const MTL::ComputePipelineReflection* reflection = reflection_of(bench, "groups");
   REQUIRE(reflection->bindings()->count() == 2);
   auto* out = reflection->bindings()->object<MTL::BufferBinding>(0);
   CHECK(text(out->name()) == "out");
@@ -369,13 +374,7 @@ TEST_CASE("reflection tells what a kernel takes") {
 
 TEST_CASE("reflection has atomics as structs of what they hold") {
   Bench bench;
-  auto function = NS::TransferPtr(bench.library->newFunction(string("slow")));
-  MTL::ComputePipelineReflection* reflection = nullptr;
-  NS::Error* error = nullptr;
-  auto pipeline = NS::TransferPtr(bench.device->newComputePipelineState(
-      function.get(), MTL::PipelineOptionBindingInfo | MTL::PipelineOptionBufferTypeInfo, &reflection,
-      &error));
-  REQUIRE(reflection);
+  const MTL::ComputePipelineReflection* reflection = reflection_of(bench, "slow");
   auto* count = reflection->bindings()->object<MTL::BufferBinding>(0);
   CHECK(count->bufferDataType() == MTL::DataTypeStruct);
   CHECK(count->bufferDataSize() == 4);
